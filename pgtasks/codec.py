@@ -1,0 +1,163 @@
+"""JSON in both directions without silent loss.
+
+PostgreSQL's `json` type keeps the text it was given, so a payload can hold what common decoders change without a
+word: integers of thirty digits, decimals of forty, `1e400`, a lone surrogate. And Python holds what JSON cannot: NaN,
+sets, keys that are no strings. Both functions here are exact or raise `PayloadError`; the common case runs at the
+speed of orjson, and only texts and values that orjson would change take the slow way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import json
+import math
+import re
+import uuid
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pgtasks.errors import PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# orjson reads numbers into 64-bit integers and doubles. Fifteen significant digits and a two-digit exponent always
+# survive that; anything longer is looked at by `_exact_number`. A match inside a string only costs time.
+_NEEDS_EXACT_NUMBERS = re.compile(rb"[0-9.]{16,}|[0-9][eE][-+]?[0-9]{3}")
+
+
+def decode(text: bytes | str) -> Any:
+    """Return the Python value of a JSON `text`.
+
+    Objects become dicts, arrays lists, whole numbers ints of any size. A number with a fraction or an exponent
+    becomes a float when the float stands for the same decimal, else a `decimal.Decimal`. Lone surrogates stay as
+    they are.
+
+    Raises:
+        PayloadError: the text cannot be a Python value: not JSON, nested too deeply, an integer of over 4300 digits.
+
+    >>> decode('{"n": 123456789012345678901234567890, "price": 0.1}')
+    {'n': 123456789012345678901234567890, 'price': 0.1}
+    """
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if not _NEEDS_EXACT_NUMBERS.search(raw):
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass  # perhaps a lone surrogate, which the decoder below accepts
+    try:
+        return json.loads(raw, parse_float=_exact_number, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise PayloadError("payload is nested too deeply to be read") from None
+    except ValueError as error:
+        raise PayloadError(f"payload cannot be read as a Python value: {error}") from None
+
+
+def encode(value: Any, what: str = "payload") -> str:
+    """Return `value` as JSON text.
+
+    Takes what JSON has (None, bool, int, float, str, list, tuple, dict with string keys) and, one way, dataclasses,
+    enums, datetimes, dates, times, UUIDs (as strings) and Decimals (as exact numbers).
+
+    Raises:
+        PayloadError: JSON cannot hold the value; the message says where in it, and of which type. `what` is its name.
+
+    >>> encode({"to": "ada@example.com"})
+    '{"to":"ada@example.com"}'
+    """
+    try:
+        text = orjson.dumps(value)
+    except TypeError:
+        return _encode_exactly(value, what)
+    # orjson writes NaN and the infinities as null: where there is a null, look whether it was one.
+    if b"null" in text:
+        return _encode_exactly(value, what)
+    return text.decode()
+
+
+def _exact_number(literal: str) -> float | Decimal:
+    number = float(literal)
+    exact = Decimal(literal)
+    if math.isfinite(number) and Decimal(repr(number)) == exact:
+        return number
+    return exact
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _encode_exactly(value: Any, what: str) -> str:
+    pieces: list[str] = []
+    try:
+        _write(value, what, pieces.append)
+    except RecursionError:
+        raise PayloadError(f"{what} is nested too deeply, or contains itself") from None
+    return "".join(pieces)
+
+
+def _write(value: Any, path: str, put: Callable[[str], None]) -> None:
+    # bool before int and enum before str and int, since each is a subclass of the latter.
+    if value is None or value is True or value is False:
+        put("null" if value is None else "true" if value else "false")
+    elif isinstance(value, enum.Enum):
+        _write(value.value, path, put)
+    elif isinstance(value, str):
+        put(json.dumps(str(value)))
+    elif isinstance(value, int):
+        put(_integer(value, path))
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise PayloadError(f"{path} is {float(value)!r}, which JSON cannot hold")
+        put(float.__repr__(value))
+    elif isinstance(value, Decimal):
+        if not value.is_finite():
+            raise PayloadError(f"{path} is {value}, which JSON cannot hold")
+        put(str(value))
+    elif isinstance(value, dict):
+        _write_object(value, path, put)
+    elif isinstance(value, (list, tuple)):
+        put("[")
+        for index, item in enumerate(value):
+            if index:
+                put(",")
+            _write(item, f"{path}[{index}]", put)
+        put("]")
+    elif isinstance(value, (dt.datetime, dt.date, dt.time)):
+        put(f'"{value.isoformat()}"')
+    elif isinstance(value, uuid.UUID):
+        put(f'"{value}"')
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        _write_object(fields, path, put)
+    else:
+        raise PayloadError(f"{path} is a {_type_name(value)}, which JSON cannot hold")
+
+
+def _write_object(value: dict[Any, Any], path: str, put: Callable[[str], None]) -> None:
+    put("{")
+    for index, (key, item) in enumerate(value.items()):
+        if not isinstance(key, str):
+            raise PayloadError(f"{path} has the key {key!r} of type {_type_name(key)}; keys must be strings")
+        if index:
+            put(",")
+        put(json.dumps(str(key)))
+        put(":")
+        _write(item, f"{path}[{key!r}]", put)
+    put("}")
+
+
+def _integer(value: int, path: str) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError as error:
+        raise PayloadError(f"{path} is an integer that is too long: {error}") from None
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,96 @@
+"""Every error that pgtasks raises on purpose, and the exit code that the command line gives it.
+
+An error names the offender and the likely fix in one line. Applications catch `PgtasksError`, or one of the classes
+below; the command line prints the message without a traceback and ends with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class PgtasksError(Exception):
+    """Base of all errors that pgtasks raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """What a command exits with when this error ends it (1 to 125)."""
+
+
+class SettingsError(PgtasksError):
+    """A setting is unknown or has a value that cannot be used; the message names its source."""
+
+    exit_code = 2
+
+
+class TaskDefinitionError(PgtasksError):
+    """A task cannot be registered as it was declared: name taken, unknown option, unusable handler."""
+
+    exit_code = 2
+
+
+class JobOptionError(PgtasksError, ValueError):
+    """An option of a job that is to be added cannot be stored: key too long, priority out of range…."""
+
+    exit_code = 2
+
+
+class PayloadError(PgtasksError, ValueError):
+    """A payload cannot be written as JSON, or stored JSON cannot be read as a Python value."""
+
+    exit_code = 2
+
+
+class DatabaseUnavailableError(PgtasksError):
+    """No database is configured, the server is not there, or it refuses the connection."""
+
+    exit_code = 3
+
+
+class SchemaPendingError(PgtasksError):
+    """The schema is missing or older than this release and was not to be migrated."""
+
+    exit_code = 4
+
+
+class SchemaRefusedError(PgtasksError):
+    """The schema is one that this release must not touch: too old, too new, or not ours."""
+
+    exit_code = 5
+
+
+class AppLoadError(PgtasksError):
+    """A module that holds tasks could not be imported, or holds no app of the given name."""
+
+    exit_code = 6
+
+
+class CrashLoopError(PgtasksError):
+    """Worker processes die as fast as they are started."""
+
+    exit_code = 7
+
+
+class BreakingMigrationError(PgtasksError):
+    """A running worker was told of a breaking migration that it does not know, and drained."""
+
+    exit_code = 8
+
+
+class ShutdownForcedError(PgtasksError):
+    """Shutdown did not wait for all running jobs; those that were cut off run again elsewhere."""
+
+    exit_code = 9
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the nearest of `known`, or an empty string when nothing is near.
+
+    >>> did_you_mean("send_mial", ["send_email", "resize"])
+    "; did you mean 'send_email'?"
+    """
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,140 @@
+"""Events, and the loggers that write them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from pgtasks.logs.context import merge_keys
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
+
+EVENTS: Final = frozenset(
+    {
+        "database_restored",
+        "database_unavailable",
+        "embedded_started",
+        "embedded_stopped",
+        "job_failed",
+        "job_lost",
+        "job_retrying",
+        "job_returned",
+        "job_succeeded",
+        "listen_lost",
+        "listen_restored",
+        "process_exited",
+        "process_replaced",
+        "process_started",
+        "record_unprintable",
+        "schema_migrated",
+        "task_unknown",
+        "worker_aborting",
+        "worker_draining",
+        "worker_ready",
+        "worker_starting",
+        "worker_stopped",
+    }
+)
+"""Every event that pgtasks itself logs at level info or above."""
+
+_NOT_SHOWN: Final = frozenset({"event", "exc_info"})
+
+
+class EventText(dict[str, Any]):
+    """An event as a record's message: keys for a formatter that knows them, a line of text for any other.
+
+    >>> str(EventText(event="job_lost", job_id=7, reason="lock was lost"))
+    "job_lost job_id=7 reason='lock was lost'"
+    """
+
+    def __str__(self) -> str:
+        pairs = (f" {key}={_bare(value)}" for key, value in self.items() if key not in _NOT_SHOWN)
+        return f"{self.get('event', '')}{''.join(pairs)}"
+
+
+class EventLogger(structlog.BoundLoggerBase):
+    """A structlog logger that writes to one of the standard library's, whatever structlog's own configuration says.
+
+    `bind(key=value)` returns a logger whose events carry more keys. Below the logger's level a call costs no more than
+    the standard library's `isEnabledFor`, so nothing needs a guard but keys that are expensive to compute:
+    `if log.is_enabled_for(logging.DEBUG)`.
+    """
+
+    def debug(self, event: str, *args: object, **keys: Any) -> None:
+        """Log an event that only a developer looks for. `args` are for `%` in the event's text."""
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._write(logging.DEBUG, "debug", event, args, keys)
+
+    def info(self, event: str, *args: object, **keys: Any) -> None:
+        """Log an event of normal operation."""
+        if self._logger.isEnabledFor(logging.INFO):
+            self._write(logging.INFO, "info", event, args, keys)
+
+    def warning(self, event: str, *args: object, **keys: Any) -> None:
+        """Log an event that somebody should know of; nothing is lost."""
+        if self._logger.isEnabledFor(logging.WARNING):
+            self._write(logging.WARNING, "warning", event, args, keys)
+
+    def error(self, event: str, *args: object, **keys: Any) -> None:
+        """Log an event that somebody should act on."""
+        if self._logger.isEnabledFor(logging.ERROR):
+            self._write(logging.ERROR, "error", event, args, keys)
+
+    def exception(self, event: str, *args: object, **keys: Any) -> None:
+        """Log an error with the traceback of the exception that is being handled."""
+        if self._logger.isEnabledFor(logging.ERROR):
+            self._write(logging.ERROR, "exception", event, args, {"exc_info": True} | keys)
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Tell whether an event of this level (`logging.DEBUG`…) would be written."""
+        return bool(self._logger.isEnabledFor(level))
+
+    def _write(self, level: int, method: str, event: str, args: tuple[object, ...], keys: dict[str, Any]) -> None:
+        positional, keywords = self._process_event(method, event % args if args else event, keys)
+        self._logger.log(level, *positional, **keywords)
+
+
+def get_logger(name: str = "pgtasks") -> EventLogger:
+    """Return the logger of this name, by convention the module's: `get_logger("pgtasks.worker.claimer")`.
+
+    Neither this nor importing any part of pgtasks configures structlog or the standard library.
+
+    >>> get_logger("pgtasks.worker").bind(host="a1").info("worker_ready", processes=4)
+    """
+    return EventLogger(logging.getLogger(name), _PROCESSORS, {})
+
+
+def _to_record(logger: WrappedLogger, method: str, event_dict: EventDict) -> tuple[tuple[EventText], dict[str, Any]]:
+    """Turn an event into the arguments of `logging.Logger.log`: the last processor.
+
+    The extra attributes are those that `structlog.stdlib.ProcessorFormatter` looks for, so that an application which
+    formats its records with structlog gets ours with their keys.
+    """
+    exc_info = event_dict.get("exc_info")
+    if exc_info is True:  # looked up here, since a handler may format the record in another thread
+        exc_info = event_dict["exc_info"] = sys.exc_info()
+    return (EventText(event_dict),), {
+        "exc_info": exc_info,
+        "stacklevel": 3,  # the caller of `info`, which called `_write`, which called `log`
+        "extra": {"_logger": logger, "_name": method},
+    }
+
+
+_PROCESSORS: Final = (merge_keys, structlog.processors.StackInfoRenderer(), _to_record)
+
+
+def shown(value: object) -> str:
+    """Return a value as Python shows it, or what it is when its own `repr` raises: a log never costs its caller."""
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - whatever somebody's `repr` does
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
+def _bare(value: object) -> str:
+    plain = isinstance(value, str) and value and not set(value) & set(" \t\r\n='\"")
+    return str(value) if plain else shown(value)

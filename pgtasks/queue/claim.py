@@ -1,0 +1,45 @@
+"""Taking jobs, and looking whether there are any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgtasks.database import Operation
+from pgtasks.queue.rows import job_from_row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgtasks.database import Row
+    from pgtasks.job import Job
+    from pgtasks.sql import Statements
+
+
+def claim_jobs(
+    sql: Statements, worker_id: str, tasks: Sequence[str], forbidden_flags: Sequence[str], limit: int, free_slots: int
+) -> Operation[list[Job]]:
+    """Lock up to `limit` runnable jobs for `worker_id`, in the order in which they are to be started.
+
+    A job on its last attempt is taken only if it is among the first `free_slots`, since it must not wait in a worker
+    that may die.
+    """
+    parameters = (worker_id, list(tasks), list(forbidden_flags), limit, free_slots)
+    return Operation("claim_jobs", sql.get("claim_jobs"), parameters, _claimed)
+
+
+def has_runnable(sql: Statements, tasks: Sequence[str], forbidden_flags: Sequence[str]) -> Operation[bool]:
+    """Ask whether a claim could take a job now."""
+    return Operation("has_runnable", sql.get("has_runnable"), (list(tasks), list(forbidden_flags)), _truth)
+
+
+def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 1000) -> Operation[dict[str, int]]:
+    """Ask which tasks other than `tasks` the next `look_at` jobs are for, and how many of them."""
+    return Operation("unknown_tasks", sql.get("unknown_tasks"), (list(tasks), look_at), dict)
+
+
+def _claimed(rows: list[Row]) -> list[Job]:
+    return [job_from_row(row, row[14], row[15]) for row in rows]
+
+
+def _truth(rows: list[Row]) -> bool:
+    return bool(rows[0][0])

@@ -1,0 +1,110 @@
+"""Adding jobs, through the public SQL functions."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from pgtasks import codec
+from pgtasks.database import Operation
+from pgtasks.errors import JobOptionError
+from pgtasks.queue.rows import job_from_row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgtasks.database import Row
+    from pgtasks.job import Job, JobSpec
+    from pgtasks.sql import Statements
+
+Names = dict[int, tuple[str, str | None]]
+"""By a job's id, the names of its task and queue."""
+
+
+def add_job(sql: Statements, spec: JobSpec) -> Operation[list[Row]]:
+    """Add one job. `jobs_of` makes jobs of the rows.
+
+    Raises:
+        PayloadError: JSON cannot hold the payload.
+    """
+    parameters = (
+        spec.task,
+        _payload(spec),
+        spec.queue,
+        spec.run_at,
+        spec.delay_seconds,
+        spec.max_attempts,
+        spec.job_key,
+        spec.priority,
+        list(spec.flags) if spec.flags is not None else None,
+        spec.job_key_mode or "replace",
+    )
+    return Operation("add_job", sql.get("add_job"), parameters, list)
+
+
+def add_jobs(sql: Statements, specs: Sequence[JobSpec]) -> Operation[list[Row]]:
+    """Add many jobs in one statement. `jobs_of` makes jobs of the rows.
+
+    Raises:
+        JobOptionError: the specs differ in their job key mode, or it is `unsafe_dedupe`.
+        PayloadError: JSON cannot hold one of the payloads.
+    """
+    preserve_run_at = _common_mode(specs) == "preserve_run_at"
+    parameters = (
+        [spec.task for spec in specs],
+        [_payload(spec, position) for position, spec in enumerate(specs)],
+        [spec.queue for spec in specs],
+        [spec.run_at for spec in specs],
+        [spec.delay_seconds for spec in specs],
+        [spec.max_attempts for spec in specs],
+        [spec.job_key for spec in specs],
+        [spec.priority for spec in specs],
+        [None if spec.flags is None else codec.encode(spec.flags) for spec in specs],
+        preserve_run_at,
+    )
+    return Operation("add_jobs", sql.get("add_jobs"), parameters, list)
+
+
+def known_names(rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names | None:
+    """Return the names for `rows` if they follow from the specs, or None if the database must be asked.
+
+    A row has only the numbers of its task and queue. Which spec it came from cannot be told in general (specs with
+    one key give one row, `unsafe_dedupe` gives somebody else's), but mostly there is only one task and one queue.
+    """
+    first = specs[0]
+    name = (first.task, first.queue)
+    for spec in specs:
+        if (spec.task, spec.queue) != name or spec.job_key_mode == "unsafe_dedupe":
+            return None
+    return {row[0]: name for row in rows}
+
+
+def find_names(sql: Statements, rows: Sequence[Row], specs: Sequence[JobSpec]) -> Operation[Names]:
+    """Ask for the names of tasks and queues; where a role may not see them, the first spec's are taken."""
+    parameters = ([row[0] for row in rows], [row[14] for row in rows], [row[15] for row in rows])
+    return Operation("job_names", sql.get("job_names"), parameters, functools.partial(_names, specs[0]))
+
+
+def jobs_of(rows: Sequence[Row], names: Names) -> list[Job]:
+    """Return the jobs of rows that `add_job` or `add_jobs` gave."""
+    return [job_from_row(row, *names[row[0]]) for row in rows]
+
+
+def _names(fallback: JobSpec, rows: list[Row]) -> Names:
+    return {row[0]: (row[1], row[2]) if row[1] is not None else (fallback.task, fallback.queue) for row in rows}
+
+
+def _payload(spec: JobSpec, position: int | None = None) -> str | None:
+    if spec.payload is None:
+        return None
+    number = "" if position is None else f" (number {position} of the jobs to add)"
+    return codec.encode(spec.payload, f"payload of task {spec.task!r}{number}")
+
+
+def _common_mode(specs: Sequence[JobSpec]) -> str:
+    modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key is not None}
+    if "unsafe_dedupe" in modes:
+        raise JobOptionError("job_key_mode='unsafe_dedupe' is only available for one job at a time: use defer")
+    if len(modes) > 1:
+        raise JobOptionError("jobs that are added together share one job_key_mode; add them in two calls")
+    return next(iter(modes), "replace")

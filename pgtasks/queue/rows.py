@@ -1,0 +1,40 @@
+"""How a row of the queue becomes a `Job`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgtasks import codec
+from pgtasks.job import Job
+
+if TYPE_CHECKING:
+    from pgtasks.database import Row
+
+# The columns that every statement gives first, in this order: id, payload, priority, run_at, attempts, max_attempts,
+# last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags.
+
+
+def job_from_row(row: Row, task: str, queue: str | None) -> Job:
+    """Return the job of a `row` whose first 14 columns are those above."""
+    return Job(
+        id=row[0],
+        task=task,
+        queue=queue,
+        payload_json=row[1],
+        priority=row[2],
+        run_at=row[3],
+        attempts=row[4],
+        max_attempts=row[5],
+        last_error=row[6],
+        created_at=row[7],
+        updated_at=row[8],
+        key=row[9],
+        locked_at=row[10],
+        locked_by=row[11],
+        revision=row[12],
+        flags=_flags(row[13]),
+    )
+
+
+def _flags(stored: Any) -> tuple[str, ...]:
+    return tuple(sorted(codec.decode(stored))) if stored is not None else ()

@@ -1,0 +1,250 @@
+"""The settings themselves: one frozen object with every setting's type, default, unit and limits."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pgtasks.errors import SettingsError
+from pgtasks.settings.conninfo import check_conninfo, redact
+from pgtasks.settings.cpus import usable_cpus
+from pgtasks.settings.problems import explain, shorten
+from pgtasks.settings.sources import ExplicitSource, Layer, explicit_layer, split_list
+
+DEFAULT_ORIGIN: Final = "default"
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {value}")  # noqa: TRY004 - pydantic reports a ValueError's own words
+    return value
+
+
+def _list(value: object) -> object:
+    return split_list(value) if isinstance(value, str) else value
+
+
+def _none(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    check_conninfo(value.get_secret_value())
+    return value
+
+
+def _schema_name(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    if not value.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        raise ValueError("is not valid Unicode")
+    if (size := len(value.encode())) > 63:
+        raise ValueError(f"must have at most 63 bytes, as PostgreSQL's names do, and has {size}")
+    if value.startswith("pg_"):
+        raise ValueError("must not begin with 'pg_', which PostgreSQL keeps for itself")
+    if "$pgtasks$" in value:
+        raise ValueError("must not contain '$pgtasks$', which quotes the bodies of functions")
+    return value
+
+
+def _module(value: str) -> str:
+    module, colon, app = value.partition(":")
+    if all(part.isidentifier() for part in module.split(".")):
+        if not colon or all(part.isidentifier() for part in app.split(".")):
+            return value
+    elif module.endswith(".py"):
+        dotted = module.removesuffix(".py").removeprefix("./").replace("/", ".")
+        raise ValueError(f"must name modules, not files: write {dotted!r} instead of {module!r}")
+    raise ValueError(f"must be MODULE or MODULE:APP, like 'shop.tasks:app', not {shorten(value)}")
+
+
+def _flag(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError(f"must name flags, and {shorten(value)} cannot be one")
+    return value
+
+
+def _directory(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Seconds = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_no_bool)]
+
+
+class SettingLine(NamedTuple):
+    """One setting as `Settings.describe` shows it."""
+
+    name: str
+    value: str
+    """Its value as text, without any secret."""
+    origin: str
+    """Where the value comes from, in the words that error messages use."""
+
+
+class Settings(BaseSettings):
+    """All settings, checked and frozen.
+
+    The constructor checks exactly what it is given and reads nothing else; `load_settings` reads the sources.
+    """
+
+    # Values are hidden in pydantic's own messages too: one of them may be a password.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
+        default=None,
+        description="The database: a URL or `key=value` pairs as libpq reads them. Empty: libpq's `PG…` variables.",
+    )
+    schema_name: Annotated[str, AfterValidator(_schema_name)] = Field(
+        default="graphile_worker",
+        alias="schema",
+        description="The schema that holds the queue. At most 63 bytes, not beginning with `pg_`.",
+    )
+    modules: Annotated[Names, AfterValidator(lambda names: tuple(map(_module, names)))] = Field(
+        default=(), description="What a worker imports to find tasks: `MODULE` or `MODULE:APP`, any number."
+    )
+    processes: Annotated[Count, Field(ge=1, le=1000)] = Field(
+        default_factory=usable_cpus, description="Worker processes on this host, 1 to 1000."
+    )
+    concurrency: Annotated[Count, Field(ge=1, le=10_000)] = Field(
+        default=10, description="Jobs that one worker process runs at a time, 1 to 10000."
+    )
+    poll_interval: Annotated[Seconds, Field(gt=0)] = Field(
+        default=1.0, description="Seconds between two looks for jobs of an idle host, more than 0."
+    )
+    listen: bool = Field(
+        default=True, description="Whether workers listen for notifications of new jobs between two looks."
+    )
+    migrate: bool = Field(default=True, description="Whether a worker brings the schema up to date when it starts.")
+    shutdown_timeout: Annotated[Annotated[Seconds, Field(ge=0)] | None, BeforeValidator(_none)] = Field(
+        default=25.0,
+        description="Seconds that running jobs are waited for at shutdown; then they are cut off and given back. "
+        "`none`: for as long as they take.",
+    )
+    forbidden_flags: Annotated[Names, AfterValidator(lambda names: tuple(map(_flag, names)))] = Field(
+        default=(), description="Flags whose jobs a worker leaves alone."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        default="info", description="The least severe messages that a command writes."
+    )
+    log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)] = Field(
+        default="auto", description="How messages are written: `auto` is `console` on a terminal, `json` elsewhere."
+    )
+    embedded_dir: Annotated[Path, AfterValidator(_directory)] | None = Field(
+        default=None,
+        description="Where the embedded PostgreSQL keeps its data; by default `.pgtasks` in the project. "
+        "A relative path in a file starts at that file.",
+    )
+    pool_max_size: Annotated[Count, Field(ge=1, le=1000)] = Field(
+        default=10, description="Connections that a program which adds jobs keeps at most, 1 to 1000."
+    )
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the constructor's arguments: pydantic's own sources do not tell whence a value came."""
+        return (init_settings,)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return every setting's name as users write it, in the order of the documentation."""
+        return tuple(field.alias or name for name, field in cls.model_fields.items())
+
+    @classmethod
+    def from_layers(cls, *layers: Layer) -> Self:
+        """Check what layers give, the first one being the strongest.
+
+        Raises:
+            SettingsError: A value cannot be used. The message is one line that names each such value and its source.
+        """
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for layer in reversed(layers):
+            values |= layer.values
+            origins |= layer.origins
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            raise SettingsError(_explain_all(error, origins)) from None
+        settings._origins.update(origins)
+        return settings
+
+    @property
+    def conninfo(self) -> str | None:
+        """The database as libpq's connection string, with its password; `None` when none is configured."""
+        return None if self.database_url is None else self.database_url.get_secret_value()
+
+    def describe(self) -> list[SettingLine]:
+        """Return every setting with its value as text and where it comes from, secrets left out."""
+        return [
+            SettingLine(name, _as_text(getattr(self, attribute)), self._origins.get(name, DEFAULT_ORIGIN))
+            for name, attribute in zip(self.names(), type(self).model_fields, strict=True)
+        ]
+
+    def with_overrides(self, source: ExplicitSource = "call", /, **values: object) -> Self:
+        """Return these settings with some values replaced.
+
+        Args:
+            source: Who gives the values, for error messages.
+            values: Settings by name (`schema=…`, `processes=…`).
+
+        Raises:
+            SettingsError: A name is unknown or a value cannot be used.
+        """
+        return self.from_layers(explicit_layer(values, source, self.names()), self._as_layer())
+
+    def to_json(self) -> str:
+        """Return everything, **the password too**, for a child process: through a pipe, never as an argument."""
+        layer = self._as_layer()
+        return orjson.dumps({"values": layer.values, "origins": layer.origins}).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the settings that `to_json` wrote; neither the environment nor any file is read."""
+        stored = orjson.loads(text)
+        return cls.from_layers(Layer(stored["values"], stored["origins"]))
+
+    def _as_layer(self) -> Layer:
+        values = self.model_dump(mode="json", by_alias=True) | {"database_url": self.conninfo}
+        return Layer(values, self._origins)
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return redact(value.get_secret_value())
+        case tuple():
+            return ", ".join(value)
+        case bool() | None:
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
+
+
+def _explain_all(error: ValidationError, origins: dict[str, str]) -> str:
+    problems = []
+    for detail in error.errors(include_url=False):
+        name = str(detail["loc"][0])
+        problems.append(f"{origins.get(name, name)}: {explain(detail, secret=name == 'database_url')}")
+    return "; ".join(problems)

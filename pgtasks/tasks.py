@@ -1,0 +1,258 @@
+"""A task: a function that runs as jobs, and the ways to add them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+
+from pgtasks.errors import JobOptionError, TaskDefinitionError
+from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Iterable, Sequence
+
+    import psycopg
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CONTEXT_TYPE = "JobContext"
+"""Name of the class that marks a handler's parameter as the one for the context."""
+
+
+class Enqueuer(Protocol):
+    """What a task needs to add jobs: an `App`, usually."""
+
+    def add_spec(self, spec: JobSpec, connection: psycopg.Connection[Any] | None) -> Job:
+        """Add one job."""
+
+    async def add_spec_async(self, spec: JobSpec, connection: psycopg.AsyncConnection[Any] | None) -> Job:
+        """Add one job."""
+
+    def add_specs(self, specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None) -> list[Job]:
+        """Add many jobs in one statement."""
+
+    async def add_specs_async(
+        self, specs: Sequence[JobSpec], connection: psycopg.AsyncConnection[Any] | None
+    ) -> list[Job]:
+        """Add many jobs in one statement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What `@task` takes, each the default for the task's jobs. None leaves it to the database's default."""
+
+    name: str | None = None
+    """Name by which jobs call the task, at most 128 characters; the function's own by default."""
+    queue: str | None = None
+    """Queue for its jobs, which then run one at a time."""
+    priority: int | None = None
+    """From -32768 to 32767, lower runs earlier; 0 by default."""
+    max_attempts: int | None = None
+    """How often a job is tried; 25 by default."""
+    flags: tuple[str, ...] | None = None
+    """Flags for its jobs."""
+
+
+class Task(Generic[P, R]):
+    """A registered function. Calling it runs the function here and now; `defer` adds a job that runs it in a worker.
+
+    Made by `@task` or `@app.task`, not directly.
+    """
+
+    def __init__(self, handler: Callable[P, R], options: TaskOptions, enqueuer: Callable[[], Enqueuer]) -> None:
+        functools.update_wrapper(self, handler)
+        self.handler = handler
+        self.name: str = options.name if options.name is not None else handler.__name__
+        self.options = options
+        inner = inspect.unwrap(handler)
+        self.file: str = inner.__code__.co_filename
+        self.execution: object = inner.__globals__.get("__spec__")
+        self.place: str = f"{self.file}:{inner.__code__.co_firstlineno}"
+        self.is_async: bool = inspect.iscoroutinefunction(handler)
+        self.takes_payload, self.takes_context = _parameters(handler)
+        self._enqueuer = enqueuer
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function itself, in the caller's process."""
+        return self.handler(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r} at {self.place}>"
+
+    def spec(
+        self,
+        payload: Any = None,
+        /,
+        *,
+        job_key: str | None = None,
+        job_key_mode: JobKeyMode | None = None,
+        queue: str | None = None,
+        run_at: dt.datetime | None = None,
+        delay: dt.timedelta | float | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        flags: Iterable[str] | None = None,
+    ) -> JobSpec:
+        """Return what `defer` with the same arguments would add, without adding it; for `defer_many`.
+
+        Raises:
+            JobOptionError: an option cannot be stored.
+        """
+        options = self.options
+        return JobSpec(
+            task=self.name,
+            payload=payload,
+            queue=queue if queue is not None else options.queue,
+            run_at=run_at,
+            delay=delay,
+            priority=priority if priority is not None else options.priority,
+            max_attempts=max_attempts if max_attempts is not None else options.max_attempts,
+            job_key=job_key,
+            job_key_mode=job_key_mode,
+            flags=check_flags(flags) if flags is not None else options.flags,
+        )
+
+    def defer(
+        self,
+        payload: Any = None,
+        /,
+        *,
+        job_key: str | None = None,
+        job_key_mode: JobKeyMode | None = None,
+        queue: str | None = None,
+        run_at: dt.datetime | None = None,
+        delay: dt.timedelta | float | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        flags: Iterable[str] | None = None,
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> Job:
+        """Add a job that runs this task in a worker, and return it.
+
+        Args:
+            payload: a value that JSON can hold; None stands for an empty object.
+            job_key: 1 to 512 characters; a waiting job with this key is replaced.
+            job_key_mode: `replace` (the default), `preserve_run_at` or `unsafe_dedupe`.
+            queue: name of a queue, whose jobs run one at a time, in order.
+            run_at: aware datetime before which the job does not run.
+            delay: instead of `run_at`, how long from now by the database's clock: a timedelta, or seconds.
+            priority: from -32768 to 32767, lower runs earlier.
+            max_attempts: how often the job may be tried.
+            flags: workers can be told to leave jobs with a flag alone.
+            connection: a psycopg connection whose transaction the job joins: it exists once that commits.
+
+        Raises:
+            JobOptionError: an option cannot be stored. Nothing was sent to the database.
+            PayloadError: JSON cannot hold the payload. Nothing was sent to the database.
+            DatabaseUnavailableError: the database cannot be reached.
+        """
+        spec = self.spec(
+            payload,
+            job_key=job_key,
+            job_key_mode=job_key_mode,
+            queue=queue,
+            run_at=run_at,
+            delay=delay,
+            priority=priority,
+            max_attempts=max_attempts,
+            flags=flags,
+        )
+        return self._enqueuer().add_spec(spec, connection)
+
+    async def defer_async(
+        self,
+        payload: Any = None,
+        /,
+        *,
+        job_key: str | None = None,
+        job_key_mode: JobKeyMode | None = None,
+        queue: str | None = None,
+        run_at: dt.datetime | None = None,
+        delay: dt.timedelta | float | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        flags: Iterable[str] | None = None,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Job:
+        """Do what `defer` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`."""
+        spec = self.spec(
+            payload,
+            job_key=job_key,
+            job_key_mode=job_key_mode,
+            queue=queue,
+            run_at=run_at,
+            delay=delay,
+            priority=priority,
+            max_attempts=max_attempts,
+            flags=flags,
+        )
+        return await self._enqueuer().add_spec_async(spec, connection)
+
+    def defer_many(self, jobs: Iterable[Any], /, *, connection: psycopg.Connection[Any] | None = None) -> list[Job]:
+        """Add many jobs in one statement: all of them or, on an error, none.
+
+        Args:
+            jobs: payloads, or specs made by `spec` where a job needs options of its own.
+            connection: as for `defer`.
+
+        Returns:
+            A job for each of `jobs`, in their order, but one only for those that share a job key.
+        """
+        return self._enqueuer().add_specs(self._specs(jobs), connection)
+
+    async def defer_many_async(
+        self, jobs: Iterable[Any], /, *, connection: psycopg.AsyncConnection[Any] | None = None
+    ) -> list[Job]:
+        """Do what `defer_many` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`."""
+        return await self._enqueuer().add_specs_async(self._specs(jobs), connection)
+
+    def _specs(self, jobs: Iterable[Any]) -> list[JobSpec]:
+        specs = []
+        common = self.spec()
+        for job in jobs:
+            if not isinstance(job, JobSpec):
+                specs.append(replace(common, payload=job))
+            elif job.task == self.name:
+                specs.append(job)
+            else:
+                raise JobOptionError(
+                    f"defer_many of task {self.name!r} was given a spec of task {job.task!r}; "
+                    f"use App.add_jobs for jobs of several tasks"
+                )
+        return specs
+
+
+def _parameters(handler: Callable[..., Any]) -> tuple[bool, bool]:
+    """Whether the handler takes the payload, and whether it takes the context."""
+    parameters = list(inspect.signature(handler).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if len(positional) == 1 and _is_context(positional[0]):
+        if len(needed) <= 1:
+            return False, True
+    elif len(positional) == 2 and _is_context(positional[1]):
+        if needed in ([], positional[:1], positional):
+            return True, True
+    elif len(needed) <= 1 and needed == positional[: len(needed)]:
+        return len(positional) > 0, False
+    inner = inspect.unwrap(handler)
+    raise TaskDefinitionError(
+        f"Task {inner.__name__!r} at {inner.__code__.co_filename}:{inner.__code__.co_firstlineno} cannot be called: "
+        f"a handler takes the payload and, if it wants, a second parameter `ctx: {CONTEXT_TYPE}`, "
+        f"but its signature is {inspect.signature(handler)}"
+    )
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return parameter.name in ("ctx", "context")
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return name.rpartition(".")[2] == CONTEXT_TYPE
+
+
+AnyTask = Task[..., Any]

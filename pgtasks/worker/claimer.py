@@ -1,0 +1,194 @@
+"""The local queue, and the loop that keeps it filled.
+
+States of the claimer:
+
+    waiting    nothing was left to claim when it last looked, or there is no room; it sleeps until somebody calls
+               `look_again` (the supervisor's wake-up, a queue that was unlocked) or room appears
+    claiming   one claim is under way; there is never more than one
+    stopped    it claims nothing more; jobs that a late answer brings go straight back
+
+A claim asks for as many jobs as there are free slots, and for some ahead if jobs are short: as many as this process
+starts within `_AHEAD_SECONDS`, judging by how long the last ones took. So slots never wait for the database, and
+long jobs are never hoarded while another process could run them.
+
+Whenever the answer to a claim is lost, jobs may be locked for this worker that it does not know of. Before the next
+claim everything locked by it and not known here is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pgtasks.database.errors import is_outage
+from pgtasks.queue.claim import claim_jobs
+from pgtasks.queue.finish import release_worker
+from pgtasks.worker.link import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pgtasks.job import Completion, Job
+    from pgtasks.worker.link import DatabaseLink
+
+_AHEAD_SECONDS = 0.02
+_MOST_AHEAD = 500
+_RECHECK_SECONDS = 60.0
+"""How long after a lost answer to look once more for jobs that it may have locked: its statement may have run on."""
+
+
+class Claimer:
+    """Claims jobs into `queue`, as many as there is room for.
+
+    Args:
+        link: the database.
+        tasks: names of the tasks that this worker runs.
+        forbidden_flags: flags of jobs to leave alone.
+        concurrency: slots of this process.
+        free_slots: how many of them have no job.
+        known_ids: ids of all jobs that the process holds, apart from those in the queue.
+        on_change: called after each claim, and before it, so that the process can publish its state.
+    """
+
+    def __init__(
+        self,
+        link: DatabaseLink,
+        *,
+        tasks: Sequence[str],
+        forbidden_flags: Sequence[str],
+        concurrency: int,
+        free_slots: Callable[[], int],
+        known_ids: Callable[[], list[int]],
+        on_change: Callable[[], None],
+        on_full: Callable[[], None],
+        give_back: Callable[[list[Job]], None],
+    ) -> None:
+        self.queue: deque[Job] = deque()
+        self.started_claims = 0
+        self._link = link
+        self._tasks = tasks
+        self._forbidden_flags = forbidden_flags
+        self._concurrency = concurrency
+        self._free_slots = free_slots
+        self._known_ids = known_ids
+        self._on_change = on_change
+        self._on_full = on_full
+        self._give_back = give_back
+        self._backoff = Backoff()
+        self._wanted = asyncio.Event()
+        self._exhausted = False
+        self._claiming = False
+        self._stopping = asyncio.Event()
+        self._mean_seconds: float | None = None
+        self._answer_lost = False
+        self._recheck_at: float | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has found nothing more to claim and is not looking."""
+        return self._exhausted and not self._claiming and not self._wanted.is_set()
+
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim is under way."""
+        return self._claiming
+
+    def look_again(self) -> None:
+        """Look for jobs, even if there were none a moment ago."""
+        self._exhausted = False
+        self._wanted.set()
+
+    def ended(self, completions: Sequence[Completion]) -> None:
+        """Learn from jobs that have ended how long they take, and use the room that they left."""
+        mean = sum(completion.seconds for completion in completions) / len(completions)
+        if self._mean_seconds is None:
+            self._mean_seconds = mean
+        else:
+            self._mean_seconds += min(0.5, 0.1 * len(completions)) * (mean - self._mean_seconds)
+        if not self._exhausted:
+            self._wanted.set()
+
+    def stop(self) -> list[Job]:
+        """Claim nothing more; returns the jobs that were waiting in the queue."""
+        self._stopping.set()
+        left = list(self.queue)
+        self.queue.clear()
+        return left
+
+    async def run(self) -> None:
+        """Claim when there is room, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while not self._exhausted and not self._stopping.is_set():
+                free = max(0, self._free_slots() - len(self.queue))
+                limit = self._limit(free)
+                if limit == 0 or not await self._claim(limit, free):
+                    break
+
+    def _limit(self, free: int) -> int:
+        seconds = math.inf if self._mean_seconds is None else max(self._mean_seconds, 1e-6)
+        most_ahead = min(_MOST_AHEAD, int(self._concurrency * _AHEAD_SECONDS / seconds))
+        waiting = max(0, len(self.queue) - self._free_slots())
+        ahead = most_ahead - waiting
+        # A little room ahead is not worth a statement; wait until half of it is empty, unless a slot stands free.
+        if free == 0 and ahead * 2 < most_ahead:
+            return 0
+        return free + max(0, ahead)
+
+    async def _claim(self, limit: int, free: int) -> bool:
+        """Claim once; returns whether that brought any job."""
+        self._claiming = True
+        self.started_claims += 1
+        self._on_change()
+        try:
+            jobs = await self._ask(limit, free)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            self._link.is_away(error)
+            self._wanted.set()
+            await self._pause()
+            return False
+        finally:
+            self._claiming = False
+            self._on_change()
+        self._backoff.reset()
+        if self._stopping.is_set():
+            self._give_back(jobs)
+        else:
+            self.queue.extend(jobs)
+        # A job on its last attempt is claimed only into a free slot, so an empty answer means "nothing left" only if
+        # a slot was free.
+        self._exhausted = not jobs and free > 0
+        if len(jobs) == limit:
+            self._on_full()
+        self._on_change()
+        return bool(jobs)
+
+    async def _ask(self, limit: int, free: int) -> list[Job]:
+        if self._answer_lost or (self._recheck_at is not None and time.monotonic() > self._recheck_at):
+            await self._release_unknown()
+        operation = claim_jobs(
+            self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free
+        )
+        self._answer_lost = True
+        jobs = await self._link.attempt(operation)
+        self._answer_lost = False
+        return jobs
+
+    async def _pause(self) -> None:
+        """Wait before the next try, but no longer than until the claimer is stopped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._backoff.next_pause()):
+                await self._stopping.wait()
+
+    async def _release_unknown(self) -> None:
+        known = [job.id for job in self.queue] + self._known_ids()
+        await self._link.attempt(release_worker(self._link.statements, self._link.worker_id, known))
+        self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
+        self._answer_lost = False

@@ -1,0 +1,134 @@
+"""Telling the database how jobs ended, many at a time, for as long as it takes.
+
+Completions wait in a list. One writer takes all that wait and writes them with one statement; what comes meanwhile
+makes the next batch. So a lone job is written at once, and under load the batches grow by themselves. When the
+database is away the same batch is tried again, with growing pauses, until it is back: a job that ran is not forgotten.
+
+A job whose row is locked by somebody's open transaction (a keyed add that has not committed) is not waited for, since
+that would hold up all others: it is written again a moment later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pgtasks.job import OutcomeKind
+from pgtasks.logs import get_logger
+from pgtasks.queue.finish import finish_jobs
+from pgtasks.worker.failure import summary_of, trace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgtasks.job import Completion
+    from pgtasks.worker.link import DatabaseLink
+
+log = get_logger("pgtasks.worker")
+
+_LARGEST_BATCH = 1000
+"""Completions in one statement."""
+_FULL = 4000
+"""Completions that may wait before no further job is started."""
+_BUSY_SECONDS = 0.05
+"""How long to leave a job alone whose row somebody else has locked."""
+
+
+class Completer:
+    """Writes completions and calls `on_written` with those of each batch."""
+
+    def __init__(self, link: DatabaseLink, on_written: Callable[[list[Completion]], None]) -> None:
+        self._link = link
+        self._on_written = on_written
+        self._waiting: list[Completion] = []
+        self._writing: list[Completion] = []
+        self._busy: list[Completion] = []
+        self._wanted = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def pending(self) -> int:
+        """How many completions the database has not confirmed."""
+        return len(self._waiting) + len(self._writing) + len(self._busy)
+
+    @property
+    def pending_ids(self) -> list[int]:
+        """The ids of their jobs."""
+        return [completion.job.id for completion in (*self._waiting, *self._writing, *self._busy)]
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that no further job should be started."""
+        return self.pending >= _FULL
+
+    def add(self, completions: list[Completion]) -> None:
+        """Take over `completions`."""
+        if completions:
+            self._waiting += completions
+            self._empty.clear()
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Write what comes, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting:
+                self._writing, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
+                written = await self._write(self._writing)
+                self._writing = []
+                if not self.pending:
+                    self._empty.set()
+                self._on_written(written)
+
+    async def flushed(self) -> None:
+        """Wait until nothing is pending."""
+        await self._empty.wait()
+
+    async def _write(self, batch: list[Completion]) -> list[Completion]:
+        """Write a batch; returns what has been dealt with, which is all but the jobs whose rows are busy."""
+        ends = [(completion.job.claim, completion.outcome) for completion in batch]
+        operation = finish_jobs(self._link.statements, self._link.worker_id, ends)
+        states, tries = await self._link.insist(operation)
+        written = []
+        for completion in batch:
+            state = states.get(completion.job.id)
+            if state == "busy":
+                self._busy.append(completion)
+            else:
+                _report(completion, state, retried=tries > 1)
+                written.append(completion)
+        if self._busy:
+            asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
+        return written
+
+    def _write_busy_again(self) -> None:
+        busy, self._busy = self._busy, []
+        self.add(busy)
+
+
+def _report(completion: Completion, state: str | None, *, retried: bool) -> None:
+    job, outcome = completion.job, completion.outcome
+    # One record a job. Its keys are API: see docs/reference/logging.md.
+    keys = {
+        "job_id": job.id,
+        "task": job.task,
+        "attempt": job.attempts,
+        "queue": job.queue,
+        "job_key": job.key,
+        "seconds": round(completion.seconds, 6),
+    }
+    if state is None:
+        # After a connection broke in mid-write this is how a write that did succeed looks.
+        log.warning("job_lost", outcome=outcome.kind.value, perhaps_written=retried, **keys)
+    elif outcome.kind is OutcomeKind.SUCCESS:
+        log.info("job_succeeded", **keys)
+    elif outcome.error is None:
+        log.info("job_returned", state=state, **keys)
+    else:
+        error = summary_of(outcome.error)
+        if state == "retrying":
+            log.warning("job_retrying", error=error, exception=trace_of(outcome.error), **keys)
+        else:
+            log.error("job_failed", state=state, error=error, exception=trace_of(outcome.error), **keys)

@@ -1,0 +1,55 @@
+"""An exception as text that PostgreSQL can store and a person can read."""
+
+from __future__ import annotations
+
+import traceback
+
+_LONGEST = 16_000
+_FRAMES = 40
+
+
+def describe(error: BaseException) -> str:
+    """Return the error's summary on the first line, and its traceback, without our own frames, below.
+
+    Values of variables are not in it. The text holds nothing that a `text` column cannot.
+    """
+    own_frame = error.__traceback__
+    frames = own_frame.tb_next if own_frame is not None else None
+    summary = _summary(error)
+    if frames is None:
+        return summary
+    try:
+        trace = "".join(traceback.TracebackException(type(error), error, frames, limit=-_FRAMES).format())
+    except Exception:  # noqa: BLE001 - a __str__ or a __cause__ of the user's may raise anything
+        trace = "".join(traceback.format_tb(frames, limit=-_FRAMES))
+    return _storable(f"{summary}\n\n{trace}".rstrip())
+
+
+def summary_of(description: str) -> str:
+    """Return the first line of what `describe` gave."""
+    return description.partition("\n")[0]
+
+
+def trace_of(description: str) -> str | None:
+    """Return the traceback in what `describe` gave, if there is one."""
+    return description.partition("\n\n")[2] or None
+
+
+def _summary(error: BaseException) -> str:
+    kind = type(error)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a __str__ of the user's may raise anything
+        message = "<its text cannot be shown>"
+    return _storable(f"{name}: {message}" if message else name)
+
+
+def _storable(text: str) -> str:
+    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]}\n… {len(text) - _LONGEST} characters left out …\n{text[-half:]}"
+    return text

@@ -1,0 +1,202 @@
+"""A worker process: one event loop that claims jobs, runs them and tells the database how they ended.
+
+    claimer → local queue → executor → completer → database
+       ↑______________________________________|
+
+States: *running* until it is told to drain, *draining* while the jobs that it has started finish, then *stopped*. When
+told to abort it cancels what can be cancelled, gives back what it can, and ends without waiting for the rest: a thread
+cannot be stopped, so the supervisor gives back what is still in a slot once the process is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import signal
+from typing import TYPE_CHECKING
+
+from pgtasks.database import Database
+from pgtasks.job import RETURN, Completion
+from pgtasks.logs import get_logger
+from pgtasks.queue.finish import release_worker
+from pgtasks.worker.claimer import Claimer
+from pgtasks.worker.completer import Completer
+from pgtasks.worker.executor import Executor
+from pgtasks.worker.link import DatabaseLink
+from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
+from pgtasks.worker.slots import ProcessView
+
+if TYPE_CHECKING:
+    import socket
+
+    from pgtasks.app import App
+    from pgtasks.job import Job
+    from pgtasks.worker.slots import ProcessSlots
+
+log = get_logger("pgtasks.worker")
+
+_CANCEL_SECONDS = 1.0
+"""How long cancelled handlers may take to end when the process aborts."""
+_LAST_WORDS_SECONDS = 5.0
+"""How long the database may take to be told of what ended, when the process aborts."""
+_CONNECTIONS = 2
+"""Connections of a process for its own statements: one to claim, one to complete."""
+
+
+class WorkerProcess:
+    """What runs in a worker process.
+
+    Args:
+        app: the application, as the zygote imported it.
+        worker_id: who the process is in the database.
+        control: socket to the supervisor; when it closes, the supervisor is gone.
+        slots: this process's part of the slot table.
+    """
+
+    def __init__(self, app: App, worker_id: str, control: socket.socket, slots: ProcessSlots) -> None:
+        settings = app.settings
+        self._control = control
+        self._slots = slots
+        self._loop = asyncio.get_running_loop()
+        database = Database(
+            app.database.conninfo, max_connections=_CONNECTIONS, application_name=f"pgtasks {worker_id}"
+        )
+        self._link = DatabaseLink(database, app.statements, worker_id)
+        self._executor = Executor(app.registry, settings.concurrency, slots, self._ended)
+        self._completer = Completer(self._link, self._written)
+        self._claimer = Claimer(
+            self._link,
+            tasks=app.registry.names,
+            forbidden_flags=settings.forbidden_flags,
+            concurrency=settings.concurrency,
+            free_slots=lambda: self._executor.free,
+            known_ids=lambda: self._executor.running_ids + self._completer.pending_ids,
+            on_change=self._pump,
+            on_full=lambda: self._tell(FromWorker.MORE),
+            give_back=self._give_back,
+        )
+        self._draining = False
+        self._aborting = False
+        self._reported_idle = False
+        self._orphaned = False
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> int:
+        """Work until told to stop; returns the process's exit code."""
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.drain)
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control, self._hear)
+        loops = [
+            self._loop.create_task(self._claimer.run(), name="claimer"),
+            self._loop.create_task(self._completer.run(), name="completer"),
+        ]
+        for loop in loops:
+            loop.add_done_callback(lambda _: self._stopped.set())
+        self._tell(FromWorker.READY)
+        self._claimer.look_again()
+        await self._stopped.wait()
+        self._loop.remove_reader(self._control)
+        for loop in loops:
+            if loop.done() and not loop.cancelled():
+                loop.result()  # raises what ended it: a bug, which the supervisor reports as a crash
+        if self._aborting:
+            return await self._abort()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await self._link.database.aclose()
+        return Exit.DRAINED
+
+    def drain(self) -> None:
+        """Start nothing more; give back what waits; stop when the running jobs have ended."""
+        if not self._draining:
+            self._draining = True
+            self._give_back(self._claimer.stop())
+            self._pump()
+
+    def abort(self) -> None:
+        """Do not wait for the running jobs."""
+        self.drain()
+        self._aborting = True
+        self._stopped.set()
+
+    def _hear(self) -> None:
+        try:
+            messages = self._control.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            messages = b""
+        if not messages:
+            # The supervisor is gone, and with it whoever would replace, recover or stop this process.
+            self._loop.remove_reader(self._control)
+            self._orphaned = True
+            log.error("supervisor_lost")
+            self.abort()
+        if ToWorker.ABORT in messages:
+            self.abort()
+        elif ToWorker.DRAIN in messages:
+            self.drain()
+        elif ToWorker.WAKE in messages:
+            self._reported_idle = False
+            self._claimer.look_again()
+
+    def _tell(self, message: bytes) -> None:
+        # The supervisor may be gone, or so busy that the socket is full of hints: both are noticed elsewhere.
+        with contextlib.suppress(OSError):
+            self._control.send(message)
+
+    def _ended(self, completions: list[Completion]) -> None:
+        self._completer.add(completions)
+        self._claimer.ended(completions)
+        self._pump()
+
+    def _written(self, completions: list[Completion]) -> None:
+        # The end of a job in a queue makes the queue's next one runnable, of which nobody sends word.
+        if any(completion.job.queue is not None for completion in completions):
+            self._claimer.look_again()
+        self._pump()
+
+    def _give_back(self, jobs: list[Job]) -> None:
+        self._completer.add([Completion(job, RETURN) for job in jobs])
+
+    def _pump(self) -> None:
+        """Start what can be started, and say how things stand."""
+        queue = self._claimer.queue
+        while queue and self._executor.free and not self._completer.full:
+            self._executor.start(queue.popleft())
+        view = self._view()
+        self._slots.publish(view)
+        if not view.idle:
+            self._reported_idle = False
+        elif not self._reported_idle:
+            self._reported_idle = True
+            self._tell(FromWorker.IDLE)
+        if self._draining and not (view.running or view.finishing or self._claimer.claiming):
+            self._stopped.set()
+
+    def _view(self) -> ProcessView:
+        running, queued, finishing = self._executor.running, len(self._claimer.queue), self._completer.pending
+        return ProcessView(
+            started_claims=self._claimer.started_claims,
+            running=running,
+            queued=queued,
+            finishing=finishing,
+            free=self._executor.free,
+            idle=self._claimer.waiting and not (running or queued or finishing),
+            aborted=self._aborting,
+        )
+
+    async def _abort(self) -> int:
+        log.warning("worker_aborting", running=self._executor.running)
+        self._slots.publish(self._view())
+        await self._executor.cancel(_CANCEL_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._completer.flushed()
+                if self._orphaned:
+                    await self._link.attempt(release_worker(self._link.statements, self._link.worker_id))
+        return Exit.ABORTED

@@ -1,0 +1,68 @@
+"""What supervisor, zygote and worker processes say to each other.
+
+Supervisor and worker: single bytes on a socket, each a hint or a request that bears repeating. Supervisor and zygote:
+a JSON object a line. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import socket
+
+
+class ToWorker:
+    """From the supervisor to a worker process."""
+
+    WAKE: Final = b"w"
+    """There may be jobs: look."""
+    DRAIN: Final = b"d"
+    """Start nothing more, finish what runs, end."""
+    ABORT: Final = b"a"
+    """Do not wait for what runs, end."""
+
+
+class FromWorker:
+    """From a worker process to the supervisor."""
+
+    READY: Final = b"r"
+    """It claims jobs now."""
+    MORE: Final = b"m"
+    """A claim brought all that was asked for, so there may be work for another process."""
+    IDLE: Final = b"i"
+    """It holds no job and found none."""
+
+
+class Exit:
+    """Exit codes of a worker process."""
+
+    DRAINED: Final = 0
+    """It was told to drain, and has."""
+    BUG: Final = 70
+    """An exception of ours; its traceback is in the log."""
+    ABORTED: Final = 75
+    """It was told to abort; what is still locked by it is to be given back uncharged."""
+
+
+class Lines:
+    """JSON objects, a line each, over a stream socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._buffer = b""
+
+    @staticmethod
+    def encode(**message: Any) -> bytes:
+        """Return one object as a line."""
+        return json.dumps(message).encode() + b"\n"
+
+    def send(self, **message: Any) -> None:
+        """Send one object."""
+        self.sock.sendall(self.encode(**message))
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """Take in what was received and return the objects that are now complete."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines]

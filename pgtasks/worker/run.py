@@ -1,0 +1,71 @@
+"""From settings to a running worker: import the application, find the database, see to the schema, supervise."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from pgtasks.database import explain
+from pgtasks.logs import configure_worker_logging, get_logger
+from pgtasks.queue.migrate import expect_current, migrate
+from pgtasks.settings import load_settings
+from pgtasks.worker.supervisor import Supervisor
+from pgtasks.worker.zygotes import ZygoteClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from pgtasks.settings import Settings
+
+log = get_logger("pgtasks.worker")
+
+
+def run_worker(
+    explicit: Mapping[str, Any],
+    directory: Path,
+    resolve: Callable[[Settings], AbstractContextManager[str]],
+    *,
+    once: bool = False,
+) -> None:
+    """Run a worker until it is told to stop.
+
+    Args:
+        explicit: settings from the command line.
+        directory: where modules are looked for first.
+        resolve: lends the conninfo of the database that the settings name.
+        once: end when nothing is runnable any more.
+
+    Raises:
+        PgtasksError: it cannot start, or it ended otherwise than by being told to; see the errors' exit codes.
+    """
+    settings = load_settings(explicit, source="command line")
+    configure_worker_logging(settings.log_level, settings.log_format)
+    zygote = ZygoteClient()
+    try:
+        loaded = zygote.load(settings, explicit, directory)
+        with resolve(loaded.settings) as conninfo:
+            _prepare_schema(conninfo, loaded.settings)
+            asyncio.run(Supervisor(loaded, zygote, conninfo, once=once).run())
+    finally:
+        zygote.close()
+
+
+def _prepare_schema(conninfo: str, settings: Settings) -> None:
+    try:
+        with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
+            if settings.migrate:
+                report = migrate(connection, settings.schema_name)
+                for warning in report.status.warnings:
+                    log.warning("schema_unusual", message=warning)
+                if report.steps or report.functions:
+                    log.info(
+                        "schema_migrated", schema=report.schema, steps=report.steps, functions=len(report.functions)
+                    )
+            else:
+                expect_current(connection, settings.schema_name)
+    except psycopg.Error as error:
+        raise explain(error, conninfo) from error

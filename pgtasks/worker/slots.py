@@ -1,0 +1,138 @@
+"""The slot table: what each worker process is doing, in memory that outlives it.
+
+The supervisor makes the table as an unlinked file that every process maps. Only one process writes to a part of it,
+so there are no locks: a worker process its own header and slots, the supervisor the rest. After a process has died,
+even by SIGKILL, the supervisor reads from its slots which jobs were running, and so which are to be charged.
+
+A slot is written before the job's first line runs and cleared after its last; its state byte is written last when it
+is taken and first when it is cleared, so a half-written slot never looks taken.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import mmap
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgtasks.job import Claim
+
+if TYPE_CHECKING:
+    from pgtasks.job import Job
+
+# started_claims, running, queued, finishing, free, idle, aborted
+_HEADER = struct.Struct("=qiiiibb")
+_HEADER_SIZE = 64
+# job id, locked_at in microseconds since the epoch, attempt, keyed, state
+_SLOT = struct.Struct("=qqibb")
+_SLOT_SIZE = 32
+_STATE_OFFSET = 21
+_FREE, _RUNNING = 0, 1
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """What a process says of itself."""
+
+    started_claims: int = 0
+    """How many claims it has begun."""
+    running: int = 0
+    """Jobs that are running."""
+    queued: int = 0
+    """Jobs that are claimed and wait for a slot."""
+    finishing: int = 0
+    """Jobs that have ended and wait for the database to be told."""
+    free: int = 0
+    """Slots without a job."""
+    idle: bool = False
+    """Whether it holds no job and has found none to claim since it was last woken."""
+    aborted: bool = False
+    """Whether it was told to cut its jobs off, so that those still in its slots are not to be charged."""
+
+
+class SlotTable:
+    """The whole table, as the supervisor sees it."""
+
+    def __init__(self, descriptor: int, processes: int, slots: int) -> None:
+        self._process_size = _HEADER_SIZE + slots * _SLOT_SIZE
+        self.descriptor = descriptor
+        self.processes = processes
+        self.slots = slots
+        self._map = mmap.mmap(descriptor, processes * self._process_size)
+
+    @classmethod
+    def create(cls, processes: int, slots: int) -> SlotTable:
+        """Make a table for so many processes with so many slots each."""
+        shared_memory = Path("/dev/shm")  # noqa: S108 - the file has no name by the time anybody could look for it
+        directory = shared_memory if os.access(shared_memory, os.W_OK) else None
+        with tempfile.TemporaryFile(dir=directory) as file:
+            descriptor = os.dup(file.fileno())
+        os.truncate(descriptor, processes * (_HEADER_SIZE + slots * _SLOT_SIZE))
+        return cls(descriptor, processes, slots)
+
+    def of_process(self, index: int) -> ProcessSlots:
+        """Return the part of the process with this index."""
+        return ProcessSlots(self._map, index * self._process_size, self.slots)
+
+
+class ProcessSlots:
+    """The part of one process."""
+
+    def __init__(self, memory: mmap.mmap, offset: int, slots: int) -> None:
+        self._memory = memory
+        self._offset = offset
+        self._first = offset + _HEADER_SIZE
+        self.slots = slots
+
+    def clear(self) -> None:
+        """Forget all, for a new process."""
+        self._memory[self._offset : self._first + self.slots * _SLOT_SIZE] = bytes(
+            _HEADER_SIZE + self.slots * _SLOT_SIZE
+        )
+
+    def take(self, slot: int, job: Job) -> None:
+        """Note that `job` runs in `slot`."""
+        position = self._first + slot * _SLOT_SIZE
+        claim = job.claim
+        micros = (claim.locked_at - _EPOCH) // _MICROSECOND
+        _SLOT.pack_into(self._memory, position, job.id, micros, job.attempts, claim.keyed, _FREE)
+        self._memory[position + _STATE_OFFSET] = _RUNNING
+
+    def leave(self, slot: int) -> None:
+        """Note that nothing runs in `slot` any more."""
+        self._memory[self._first + slot * _SLOT_SIZE + _STATE_OFFSET] = _FREE
+
+    def running(self) -> list[Claim]:
+        """Return the claims of the jobs that run, or ran when the process died."""
+        claims = []
+        for slot in range(self.slots):
+            position = self._first + slot * _SLOT_SIZE
+            job_id, micros, _attempt, keyed, state = _SLOT.unpack_from(self._memory, position)
+            if state == _RUNNING:
+                claims.append(Claim(job_id, _EPOCH + micros * _MICROSECOND, bool(keyed)))
+        return claims
+
+    def publish(self, view: ProcessView) -> None:
+        """Write what the process says of itself."""
+        _HEADER.pack_into(
+            self._memory,
+            self._offset,
+            view.started_claims,
+            view.running,
+            view.queued,
+            view.finishing,
+            view.free,
+            view.idle,
+            view.aborted,
+        )
+
+    def view(self) -> ProcessView:
+        """Read what the process says of itself."""
+        claims, running, queued, finishing, free, idle, aborted = _HEADER.unpack_from(self._memory, self._offset)
+        return ProcessView(claims, running, queued, finishing, free, bool(idle), bool(aborted))

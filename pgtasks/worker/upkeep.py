@@ -1,0 +1,70 @@
+"""What a host does for the queue now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from pgtasks.database import Operation
+from pgtasks.database.errors import is_outage
+from pgtasks.errors import did_you_mean
+from pgtasks.logs import get_logger
+from pgtasks.queue.claim import find_unknown_tasks
+from pgtasks.queue.finish import sweep_stale_locks
+from pgtasks.queue.migrate import KNOWN_REFERENCE_REVISION
+from pgtasks.sql import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgtasks.worker.link import DatabaseLink
+
+log = get_logger("pgtasks.worker")
+
+_SWEEP_SECONDS = (480.0, 600.0)
+_UNKNOWN_SECONDS = 15.0
+
+
+async def sweep_now_and_then(link: DatabaseLink) -> None:
+    """Clear locks that are older than four hours, every eight to ten minutes."""
+    while True:
+        try:
+            cleared = await link.attempt(sweep_stale_locks(link.statements))
+            if any(cleared.values()):
+                log.warning("stale_locks_cleared", **cleared)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            link.is_away(error)
+        await asyncio.sleep(random.uniform(*_SWEEP_SECONDS))  # noqa: S311 - jitter
+
+
+async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> None:
+    """Log, once for each, the tasks that jobs wait for and nobody here knows. Their jobs stay as they are."""
+    reported: set[str] = set()
+    while True:
+        try:
+            found = await link.attempt(find_unknown_tasks(link.statements, [*tasks, *reported]))
+            for name, count in found.items():
+                hint = did_you_mean(name, tasks).removeprefix("; ")
+                log.warning(
+                    "task_unknown", task=name, waiting=count, message=f"no task of that name here {hint}".strip()
+                )
+            reported.update(found)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            link.is_away(error)
+        await asyncio.sleep(_UNKNOWN_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+
+async def schema_broke(link: DatabaseLink) -> bool:
+    """Ask whether the schema has taken a breaking step that this release does not know."""
+    known = (KNOWN_REFERENCE_REVISION, steps()[-1].id)
+    broke, _ = await link.insist(
+        Operation(
+            "breaking_migrations", link.statements.get("breaking_migrations"), known, lambda rows: bool(rows[0][0])
+        )
+    )
+    return broke

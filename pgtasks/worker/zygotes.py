@@ -1,0 +1,168 @@
+"""The supervisor's side of the zygote: starting it, asking it for processes, hearing of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.errors import AppLoadError, PgtasksError, SettingsError
+from pgtasks.settings import Settings
+from pgtasks.worker.protocol import Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pgtasks.worker.slots import SlotTable
+
+_CLASSES: dict[int, type[PgtasksError]] = {
+    AppLoadError.exit_code: AppLoadError,
+    SettingsError.exit_code: SettingsError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the zygote found when it imported the application."""
+
+    settings: Settings
+    """The settings, those that the application sets in code included."""
+    tasks: tuple[str, ...]
+    """Names of all tasks."""
+
+
+class ZygoteClient:
+    """A running zygote."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A group of its own, so that the terminal's Ctrl-C reaches the supervisor alone.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pgtasks.worker.zygote", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        self._sock = ours
+        self._lines = Lines(ours)
+        self._answers: asyncio.Queue[dict[str, Any]] | None = None
+        self._asking = asyncio.Lock()
+        self._on_exited: Callable[[str, int, int], None] | None = None
+
+    def load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path) -> Loaded:
+        """Have the application imported.
+
+        Args:
+            settings: names the modules, and how to log.
+            explicit: settings of the command line, which win over those that the application makes in code.
+            directory: where modules are looked for first.
+
+        Raises:
+            AppLoadError: it cannot be, or has no task.
+            SettingsError: it sets something that cannot be used.
+        """
+        self._lines.send(
+            load={
+                "modules": settings.modules,
+                "explicit": dict(explicit),
+                "directory": str(directory),
+                "log_as": [settings.log_level, settings.log_format],
+            }
+        )
+        answers: list[dict[str, Any]] = []
+        while not answers:
+            data = self._sock.recv(65536)
+            if not data:
+                raise AppLoadError(
+                    f"importing {', '.join(settings.modules)} ended the process that did it ({self._end()}); "
+                    f"look for a call of exit() or a crash in an extension module"
+                )
+            answers = self._lines.feed(data)
+        (answer,) = answers
+        if "failed" in answer:
+            failed = answer["failed"]
+            raise _CLASSES.get(failed["exit_code"], PgtasksError)(failed["message"])
+        loaded = answer["loaded"]
+        return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]))
+
+    def attach(self, on_exited: Callable[[str, int, int], None], on_lost: Callable[[], None]) -> None:
+        """From now on serve the running event loop.
+
+        Args:
+            on_exited: called with the worker id, pid and wait status of each worker process that ends.
+            on_lost: called if the zygote itself ends.
+        """
+        loop = asyncio.get_running_loop()
+        self._answers = asyncio.Queue()
+        self._on_exited = on_exited
+        self._sock.setblocking(False)
+        loop.add_reader(self._sock, self._hear, on_lost)
+
+    async def spawn(
+        self, *, index: int, worker_id: str, settings: str, control: socket.socket, slots: SlotTable
+    ) -> int:
+        """Have a worker process forked; returns its pid."""
+        assert self._answers is not None, "attach comes first"
+        message = {"index": index, "worker_id": worker_id, "settings": settings}
+        request = Lines.encode(spawn=message | {"shape": [slots.processes, slots.slots]})
+        # One request at a time, so that the descriptors arrive with the line that they belong to.
+        async with self._asking:
+            socket.send_fds(self._sock, [request], [control.fileno(), slots.descriptor])
+            answer = await self._answers.get()
+        return int(answer["spawned"])
+
+    def close(self) -> None:
+        """Let the zygote end, and wait until it has."""
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().remove_reader(self._sock)
+        self._sock.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def kill_group(self) -> None:
+        """Kill the zygote and all its worker processes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _hear(self, on_lost: Callable[[], None]) -> None:
+        try:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            on_lost()
+            return
+        assert self._answers is not None
+        assert self._on_exited is not None
+        for message in self._lines.feed(data):
+            if "exited" in message:
+                self._on_exited(*message["exited"])
+            else:
+                self._answers.put_nowait(message)
+
+    def _end(self) -> str:
+        return describe_status(self._process.wait())
+
+
+def describe_status(code: int) -> str:
+    """Return in words how a process ended, by its exit code or, negative, its signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,79 @@
+"""Fixtures for all tests: real PostgreSQL servers, and a fresh database for each test that wants one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.servers import NEWEST, Servers, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers import Server
+
+SCHEMA = "graphile_worker"
+ODD_SCHEMA = 'My "odd" schema'
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_postgres: run on every PostgreSQL at hand (15, 16, 18), not only on 18")
+    config.addinivalue_line("markers", "every_schema: run also under a schema whose name needs quoting")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
+        metafunc.parametrize("server", versions(), indirect=True, ids=lambda version: f"pg{version}", scope="session")
+    if "schema" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_schema"):
+        metafunc.parametrize("schema", [SCHEMA, ODD_SCHEMA], indirect=True, ids=["plain", "odd"], scope="session")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The servers of this test process; `servers.cluster()` makes one for a test that stops or breaks it."""
+    running = Servers()
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    """A running server, shared by all tests of this process: PostgreSQL 18, or each in turn with `every_postgres`."""
+    return servers.get(getattr(request, "param", NEWEST))
+
+
+@pytest.fixture(scope="session")
+def schema(request: pytest.FixtureRequest) -> str:
+    """The name of the schema that `database` has: the usual one, or also an odd one with `every_schema`."""
+    name: str = getattr(request, "param", SCHEMA)
+    return name
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[str]:
+    """The connection string of a new database with nothing in it; dropped afterwards, whoever is still connected."""
+    name = server.create_database()
+    yield server.conninfo(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def database(server: Server, schema: str) -> Iterator[str]:
+    """The connection string of a new database in which pgtasks is installed under `schema`."""
+    from pgtasks.queue.migrate import migrate
+
+    template = server.template(schema, lambda conn: migrate(conn, schema))
+    name = server.create_database(template)
+    yield server.conninfo(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """A connection to `database`, in autocommit mode."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        yield conn

@@ -1,0 +1,430 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+import json
+import logging
+import logging.config
+import os
+import pty
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+
+from pgtasks.logs import (
+    EVENTS,
+    adopt_application_logging,
+    bind_process,
+    configure_worker_logging,
+    get_logger,
+    job_context,
+)
+from pgtasks.logs.output import LineHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOGGING_PAGE = Path(__file__).parents[2] / "docs/reference/logging.md"
+JOB: dict[str, Any] = {"job_id": 7, "task": "send_email", "attempt": 1}
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    bind_process()
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    """Where a worker's log goes, as JSON, from level debug."""
+    stream = io.StringIO()
+    configure_worker_logging("debug", "json", stream)
+    return stream
+
+
+def records(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def run(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], text=True, check=False, timeout=60, **options
+    )
+
+
+# In a program of somebody else
+
+
+def test_importing_pgtasks_configures_nothing() -> None:
+    done = run(
+        """
+        import logging, structlog, pgtasks
+        assert not structlog.is_configured()
+        assert not logging.getLogger().handlers
+        assert not logging.getLogger("pgtasks").handlers
+        assert logging.getLogger("pgtasks").level == logging.NOTSET
+        """,
+        capture_output=True,
+    )
+    assert done.stderr == ""
+
+
+def test_a_program_without_our_formatter_gets_a_line_of_text(caplog: pytest.LogCaptureFixture) -> None:
+    get_logger("pgtasks.worker").warning("job_lost", job_id=7, reason="lock was lost", rate="5%")
+    assert caplog.messages == ["job_lost job_id=7 reason='lock was lost' rate=5%"]
+
+
+def test_a_record_names_the_line_that_logged_it(caplog: pytest.LogCaptureFixture) -> None:
+    get_logger("pgtasks.worker").warning("job_lost")
+    assert caplog.records[0].pathname == __file__
+    assert caplog.records[0].funcName == "test_a_record_names_the_line_that_logged_it"
+
+
+def test_an_exception_reaches_other_handlers_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    error = ValueError("no such address")
+    try:
+        raise error
+    except ValueError:
+        get_logger("pgtasks.worker").exception("job_failed")
+    info = caplog.records[0].exc_info
+    assert info is not None
+    assert info[1] is error
+
+
+def test_a_program_that_formats_with_structlog_gets_our_keys() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=structlog.processors.KeyValueRenderer()))
+    logging.getLogger().addHandler(handler)
+    with job_context(**JOB):
+        get_logger("pgtasks.worker").warning("job_lost", reason="x")
+    assert stream.getvalue() == "reason='x' event='job_lost' job_id=7 task='send_email' attempt=1\n"
+
+
+def test_a_level_that_is_off_costs_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(logging.Logger, "makeRecord", lambda *args, **_: made.append(args))
+    logging.getLogger("pgtasks.quiet").setLevel(logging.ERROR)
+    log = get_logger("pgtasks.quiet")
+    log.debug("x")
+    log.info("x")
+    log.warning("x")
+    assert not made
+    assert not log.is_enabled_for(logging.WARNING)
+
+
+def test_text_and_arguments_are_joined_as_in_the_standard_library(out: io.StringIO) -> None:
+    get_logger("pgtasks.task").info("resized %d of %d", 3, 4, size="100%")
+    assert records(out)[0]["event"] == "resized 3 of 4"
+
+
+def test_keys_can_be_bound_to_a_logger(out: io.StringIO) -> None:
+    get_logger("pgtasks.worker").bind(host="a1").info("worker_ready", processes=4)
+    assert records(out)[0].items() >= {"host": "a1", "processes": 4}.items()
+
+
+# In a worker
+
+
+def test_a_record_begins_with_time_level_logger_and_event(out: io.StringIO) -> None:
+    get_logger("pgtasks.worker").info("worker_ready", processes=4)
+    record = records(out)[0]
+    assert list(record) == ["timestamp", "level", "logger", "event", "processes"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record.pop("timestamp"))
+    assert record == {"level": "info", "logger": "pgtasks.worker", "event": "worker_ready", "processes": 4}
+
+
+def test_below_the_level_nothing_is_written() -> None:
+    stream = io.StringIO()
+    configure_worker_logging("warning", "json", stream)
+    for log in (get_logger("pgtasks.worker"), logging.getLogger("shop"), structlog.get_logger("shop")):
+        log.info("not shown")
+        log.warning("shown")
+    assert [record["event"] for record in records(stream)] == ["shown"] * 3
+
+
+@pytest.mark.parametrize("kind", ["ours", "standard library", "structlog"])
+def test_every_record_inside_a_job_carries_its_keys(out: io.StringIO, kind: str) -> None:
+    loggers: dict[str, Any] = {"ours": get_logger("pgtasks.task"), "standard library": logging.getLogger("shop")}
+    log = loggers.get(kind) or structlog.get_logger("shop")
+    bind_process(process=2, worker="w-1")
+    with job_context(**JOB, queue="mail", job_key="welcome:42"):
+        log.info("sent")
+    log.info("outside")
+    inside, outside = records(out)
+    process = {"process": 2, "worker": "w-1"}
+    assert inside.items() >= {"event": "sent", **JOB, "queue": "mail", "job_key": "welcome:42", **process}.items()
+    assert outside.keys() == {"timestamp", "level", "logger", "event", "process", "worker"}
+
+
+def test_a_job_without_queue_and_key_leaves_them_out(out: io.StringIO) -> None:
+    with job_context(**JOB):
+        logging.getLogger("shop").info("sent")
+    assert records(out)[0].keys() == {"timestamp", "level", "logger", "event", "job_id", "task", "attempt"}
+
+
+def test_an_events_own_keys_win_over_the_jobs(out: io.StringIO) -> None:
+    with job_context(**JOB):
+        get_logger("pgtasks.worker").info("job_lost", job_id=8)
+    assert records(out)[0]["job_id"] == 8
+
+
+def test_each_asyncio_task_has_the_keys_of_its_own_job(out: io.StringIO) -> None:
+    async def job(number: int) -> None:
+        with job_context(job_id=number, task="t", attempt=1):
+            await asyncio.sleep(0)
+            await asyncio.to_thread(logging.getLogger("shop").info, "in a thread")
+            await asyncio.create_task(log(number))
+
+    async def log(number: int) -> None:
+        logging.getLogger("shop").info("in a task", extra={"expected": number})
+
+    async def jobs() -> None:
+        await asyncio.gather(*(job(number) for number in range(20)))
+
+    asyncio.run(jobs())
+    seen = [record for record in records(out) if record["logger"] == "shop"]
+    assert all(record["job_id"] == record.get("expected", record["job_id"]) for record in seen)
+    assert sorted(record["job_id"] for record in seen) == sorted([*range(20)] * 2)
+
+
+def test_each_thread_has_the_keys_of_its_own_job(out: io.StringIO) -> None:
+    together = threading.Barrier(8)
+
+    def job(number: int) -> None:
+        with job_context(job_id=number, task="t", attempt=1):
+            together.wait(timeout=30)
+            logging.getLogger("shop").info("x", extra={"expected": number})
+
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(job, range(8)))
+    assert all(record["job_id"] == record["expected"] for record in records(out))
+
+
+def test_an_executor_has_the_jobs_keys_when_it_is_given_the_context(out: io.StringIO) -> None:
+    with ThreadPoolExecutor(1) as executor, job_context(**JOB):
+        executor.submit(contextvars.copy_context().run, logging.getLogger("shop").info, "x").result()
+    assert records(out)[0]["job_id"] == 7
+
+
+def test_extra_keys_and_structlogs_own_context_are_written_too(out: io.StringIO) -> None:
+    with structlog.contextvars.bound_contextvars(tenant="acme"):
+        logging.getLogger("shop").info("sent to %s", "ada", extra={"size": 5})
+    assert records(out)[0].items() >= {"event": "sent to ada", "size": 5, "tenant": "acme"}.items()
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_a_traceback_has_no_values_of_local_variables(fmt: Any) -> None:
+    stream = io.StringIO()
+    configure_worker_logging("info", fmt, stream)
+
+    def send(password: str) -> None:
+        raise ValueError("no such address") if password else KeyError
+
+    for log in (get_logger("pgtasks.worker"), logging.getLogger("shop"), structlog.get_logger("shop")):
+        try:
+            send("hunter" + "2")
+        except ValueError:
+            log.exception("job_failed")
+    assert stream.getvalue().count("ValueError: no such address") == 3
+    assert stream.getvalue().count("Traceback (most recent call last)") == 3
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_the_stack_is_written_when_asked_for(out: io.StringIO) -> None:
+    for log in (get_logger("pgtasks.worker"), logging.getLogger("shop"), structlog.get_logger("shop")):
+        log.info("x", stack_info=True)
+    assert all("test_the_stack_is_written_when_asked_for" in record["stack"] for record in records(out))
+
+
+def test_warnings_are_records(out: io.StringIO) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)  # pytest puts its own in the place of what was set up
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.captureWarnings(capture=False)
+    assert [(record["logger"], record["level"]) for record in records(out)] == [("py.warnings", "warning")]
+
+
+def test_values_that_json_has_no_form_for_are_written_as_python_shows_them(out: io.StringIO) -> None:
+    get_logger("pgtasks.worker").info("x", path=Path("/a"), big=2**70, odd="\udc80", keys={1: {2}})
+    assert records(out)[0].items() >= {"path": "PosixPath('/a')", "big": 2**70, "odd": "\udc80"}.items()
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_a_value_that_cannot_be_shown_is_told_by_its_type(out: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+    get_logger("pgtasks.worker").error("job_failed", value=Odd())
+    assert records(out)[0]["value"] == "<Odd whose repr raises RuntimeError>"
+    assert caplog.messages == ["job_failed value=<Odd whose repr raises RuntimeError>"]
+
+
+def test_a_record_that_cannot_be_written_is_told_with_its_place(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [handler for handler in root.handlers if isinstance(handler, LineHandler)])
+    logging.getLogger("shop").error("sent to %d", "ada")
+    record = records(out)[0]
+    assert (record["event"], record["level"], record["error"]) == ("record_unprintable", "error", "TypeError")
+    assert record["text"] == "'sent to %d'"
+    assert record["place"].startswith(__file__)
+
+
+def test_configuring_again_replaces_what_was_there(out: io.StringIO) -> None:
+    stream = io.StringIO()
+    configure_worker_logging("info", "json", stream)
+    logging.getLogger("shop").info("x")
+    assert out.getvalue() == ""
+    assert len(records(stream)) == 1
+
+
+def test_on_a_terminal_lines_are_for_people_and_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert b"\x1b[" in written_to_a_terminal()
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    line = written_to_a_terminal()
+    assert b"\x1b[" not in line
+    assert re.fullmatch(rb"\S+Z \[info +\] worker_ready +\[pgtasks.worker\] processes=4 *\r\n", line)
+
+
+def written_to_a_terminal() -> bytes:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        configure_worker_logging("info", "auto", terminal)
+        get_logger("pgtasks.worker").info("worker_ready", processes=4)
+        written = os.read(ours, 10_000)
+    os.close(ours)
+    return written
+
+
+# An application that configures logging itself
+
+
+def test_our_loggers_survive_a_configuration_that_silences_what_exists(out: io.StringIO) -> None:
+    log = get_logger("pgtasks.worker")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+    configure_worker_logging("info", "json", out)
+    adopt_application_logging()
+    log.info("worker_ready")
+    assert len(records(out)) == 1
+
+
+def test_a_structlog_configuration_of_the_application_gets_the_jobs_keys() -> None:
+    stream = io.StringIO()
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer(sort_keys=True)],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    log = structlog.get_logger()
+    log.info("before")
+    adopt_application_logging()
+    adopt_application_logging()
+    with job_context(**JOB):
+        log.info("inside")
+    assert stream.getvalue() == "event='before'\nattempt=1 event='inside' job_id=7 task='send_email'\n"
+
+
+# What happens to stderr
+
+
+WRITER = """
+import logging, sys
+from pgtasks.logs import configure_worker_logging, get_logger
+configure_worker_logging("info", "json")
+for number in range(400):
+    get_logger("pgtasks.x").info("x", number=number, filling=sys.argv[1] * 3000)
+"""
+
+
+def test_lines_of_several_processes_on_one_stderr_do_not_mix() -> None:
+    reading, writing = os.pipe()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, letter], stderr=writing) for letter in "abcd"]
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        seen = [json.loads(line) for line in lines]
+    assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
+    assert sorted(record["filling"][0] for record in seen) == sorted("abcd" * 400)
+    assert all(record["filling"] == record["filling"][0] * 3000 for record in seen)
+
+
+def test_a_reader_that_goes_away_stops_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(
+        """
+        import logging
+        from pgtasks.logs import configure_worker_logging, get_logger
+        configure_worker_logging("info", "json")
+        get_logger("pgtasks.x").info("x")
+        logging.getLogger("shop").info("x")
+        print("still here")
+        """,
+        stderr=writing,
+        stdout=subprocess.PIPE,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+def test_a_process_without_stderr_logs_into_nothing() -> None:
+    done = run(
+        """
+        import os, sys
+        from pgtasks.logs import configure_worker_logging, get_logger
+        configure_worker_logging("info", "json")
+        os.close(2)
+        get_logger("pgtasks.x").info("x")
+        sys.stderr = None
+        configure_worker_logging("info", "auto")
+        get_logger("pgtasks.x").info("x")
+        print("still here")
+        """,
+        stdout=subprocess.PIPE,
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(reading) as lines, os.fdopen(writing, "w") as stream:
+        configure_worker_logging("info", "json", stream)
+        size = 200_000  # more than a pipe holds
+        logging_thread = threading.Thread(target=get_logger("pgtasks.x").info, args=("x",), kwargs={"y": "y" * size})
+        logging_thread.start()
+        assert json.loads(lines.readline())["y"] == "y" * size
+        logging_thread.join()
+
+
+# The documentation
+
+
+def test_the_documented_events_are_those_that_exist() -> None:
+    events = LOGGING_PAGE.read_text().partition("## Events")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", events, re.MULTILINE)) == EVENTS

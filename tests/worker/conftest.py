@@ -1,0 +1,179 @@
+"""Real workers, each a command in a process of its own, on a database that has the table its jobs write to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+import pytest
+
+from pgtasks import App, Registry
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+LONG = 60.0
+"""How long a test waits in vain before it fails, on a machine that is busy with other tests."""
+
+
+class Worker:
+    """A running `pgtasks worker`, with its log."""
+
+    def __init__(self, conninfo: str, log_file: Path, modules: tuple[str, ...], options: tuple[str, ...]) -> None:
+        self._log_file = log_file
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "DATABASE_URL"))}
+        with log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pgtasks", "worker", *modules, *options],
+                cwd=ROOT,
+                env={**kept, "PGTASKS_DATABASE_URL": conninfo, "PGTASKS_LOG_FORMAT": "json"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def text(self) -> str:
+        return self._log_file.read_text()
+
+    def records(self, event: str | None = None, **keys: Any) -> list[dict[str, Any]]:
+        found = []
+        for line in self.text.splitlines():
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if event in (None, record.get("event")) and keys.items() <= record.items():
+                    found.append(record)
+        return found
+
+    def wait_for(self, event: str, count: int = 1, **keys: Any) -> dict[str, Any]:
+        def happened() -> bool:
+            return len(self.records(event, **keys)) >= count or self.process.poll() is not None
+
+        wait_until(happened, LONG, f"{count} × {event} {keys} in the log:\n{self.text}")
+        found = self.records(event, **keys)
+        assert len(found) >= count, f"the worker ended without {count} × {event} {keys}:\n{self.text}"
+        return found[count - 1]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        try:
+            return self.process.wait(LONG)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end:\n{self.text}") from None
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def process_ids(self) -> list[int]:
+        return [record["pid"] for record in self.records("process_started")]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid in self.process_ids():
+            wait_until(lambda pid=pid: not alive(pid), LONG, f"the end of worker process {pid}")  # type: ignore[misc]
+
+
+class StartWorker(Protocol):
+    def __call__(self, *options: str, modules: tuple[str, ...] = ...) -> Worker: ...
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return False
+    else:
+        return state not in "ZX"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Database:
+    """The test's own look at the database."""
+
+    def __init__(self, connection: psycopg.Connection, app: App) -> None:
+        self.connection = connection
+        self.app = app
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return self.connection.execute(query.encode(), parameters).fetchall()
+
+    def value(self, query: str, *parameters: object) -> Any:
+        return self.rows(query, *parameters)[0][0]
+
+    def effects(self, what: str = "ran") -> list[int]:
+        """The ids of the jobs that have done `what`, in the order in which they did."""
+        return [row[0] for row in self.rows("select job_id from effects where what = %s order by position", what)]
+
+    def job(self, job_id: int) -> Any:
+        """Its row in the view, by column name, or None."""
+        with self.connection.cursor(row_factory=psycopg.rows.namedtuple_row) as cursor:
+            return cursor.execute("select * from graphile_worker.jobs where id = %s", (job_id,)).fetchone()
+
+    def locked(self) -> int:
+        jobs = self.value("select count(*) from graphile_worker.jobs where locked_at is not null")
+        queues = self.value("select count(*) from graphile_worker._private_job_queues where locked_at is not null")
+        return int(jobs + queues)
+
+    def count(self) -> int:
+        return int(self.value("select count(*) from graphile_worker.jobs"))
+
+    def permit(self, name: str) -> None:
+        self.connection.execute("insert into permits values (%s)", (name,))
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        wait_until(condition, LONG, what)
+
+    def wait_for_effects(self, number: int, what: str = "ran") -> None:
+        self.wait(lambda: len(self.effects(what)) >= number, f"{number} jobs that {what}")
+
+    def wait_until_empty(self) -> None:
+        self.wait(lambda: self.count() == 0, "an empty queue")
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[Database]:
+    app = App(registry=Registry(), database_url=database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("""
+            create table effects (
+                position bigint generated always as identity primary key, job_id bigint, attempt int, what text, pid int
+            );
+            create table permits (name text);
+        """)
+        yield Database(connection, app)
+    app.close()
+
+
+@pytest.fixture
+def start_worker(database: str, db: Database, tmp_path: Path) -> Iterator[StartWorker]:
+    running: list[Worker] = []
+
+    def start(*options: str, modules: tuple[str, ...] = ("tests.worker.jobs",)) -> Worker:
+        worker = Worker(database, tmp_path / f"worker-{len(running)}.log", modules, options)
+        running.append(worker)
+        return worker
+
+    yield start
+    for worker in running:
+        worker.close()

@@ -1,0 +1,147 @@
+"""The application that the worker tests run: its tasks leave what they did in the table `effects`."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+import structlog
+
+from pgtasks import App, JobContext, current_app, task
+
+app = App()
+plain_log = logging.getLogger("jobs.plain")
+struct_log = structlog.get_logger("jobs.struct")
+
+RECORD = "insert into public.effects (job_id, attempt, what, pid) values (%s, %s, %s, %s)"
+
+
+def record(ctx: JobContext, what: str) -> None:
+    with current_app().connection() as connection:
+        connection.execute(RECORD, (ctx.job.id, ctx.attempt, what, os.getpid()))
+
+
+async def record_async(ctx: JobContext, what: str) -> None:
+    async with current_app().async_connection() as connection:
+        await connection.execute(RECORD, (ctx.job.id, ctx.attempt, what, os.getpid()))
+
+
+@task
+def note(payload: Any, ctx: JobContext) -> None:
+    record(ctx, "ran")
+
+
+@task
+async def note_async(payload: Any, ctx: JobContext) -> None:
+    await record_async(ctx, "ran")
+
+
+@task
+def nothing() -> None:
+    """Takes no payload and does nothing."""
+
+
+@task
+def work(payload: dict[str, float], ctx: JobContext) -> None:
+    """The job's own work takes some time, and its effect is there at the end of it."""
+    time.sleep(payload["seconds"])
+    record(ctx, "ran")
+
+
+@task
+async def work_async(payload: dict[str, float], ctx: JobContext) -> None:
+    await asyncio.sleep(payload["seconds"])
+    await record_async(ctx, "ran")
+
+
+@task
+def hold(payload: dict[str, float], ctx: JobContext) -> None:
+    """Says when it begins, then works for long."""
+    record(ctx, "began")
+    time.sleep(payload.get("seconds", 60.0))
+    record(ctx, "ran")
+
+
+@task
+async def hold_async(payload: dict[str, float], ctx: JobContext) -> None:
+    await record_async(ctx, "began")
+    await asyncio.sleep(payload.get("seconds", 60.0))
+    await record_async(ctx, "ran")
+
+
+@task
+def wait_for_row(payload: dict[str, str], ctx: JobContext) -> None:
+    """Says when it begins, ends when the test lets it."""
+    record(ctx, "began")
+    with current_app().connection() as connection:
+        while connection.execute("select from public.permits where name = %s", (payload["permit"],)).fetchone() is None:
+            time.sleep(0.01)
+    if payload.get("then") == "fail":
+        raise RuntimeError("as told")
+    record(ctx, "ran")
+
+
+@task
+def fail(payload: dict[str, str], ctx: JobContext) -> None:
+    record(ctx, "tried")
+    secret = "a local variable"  # noqa: F841 - must not be in the log
+    raise ValueError(payload.get("message", "no luck"))
+
+
+@task
+async def fail_async(payload: Any, ctx: JobContext) -> None:
+    await record_async(ctx, "tried")
+    raise ValueError("no luck")
+
+
+@task
+def leave(payload: Any) -> None:
+    sys.exit(3)
+
+
+@task(name="not_awaited")
+def returns_coroutine(payload: Any) -> Any:
+    return asyncio.sleep(0)
+
+
+@task
+def die(payload: dict[str, Any], ctx: JobContext) -> None:
+    """Takes its process down, as the payload says."""
+    record(ctx, "tried")
+    how = payload["how"]
+    if how == "exit":
+        os._exit(payload.get("code", 0))
+    if how == "segfault":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), payload["signal"])
+
+
+@task
+def talk(payload: Any, ctx: JobContext) -> None:
+    plain_log.info("from the standard library")
+    struct_log.info("from structlog", answer=42)
+    ctx.log.info("from the context")
+
+
+@task
+async def talk_async(payload: Any) -> None:
+    plain_log.info("from a task")
+    await asyncio.to_thread(plain_log.info, "from an executor")
+
+
+@task
+def follow_up(payload: dict[str, int], ctx: JobContext) -> None:
+    """Adds the next of a chain of jobs."""
+    record(ctx, f"link {payload['left']}")
+    if payload["left"]:
+        follow_up.defer({"left": payload["left"] - 1}, queue=ctx.job.queue)
+
+
+@task
+def typed(payload: Any, ctx: JobContext) -> None:
+    record(ctx, repr(payload))
