@@ -37,7 +37,7 @@ _WATCHDOG = """
 while read -r _; do :; done
 for data in "$1"/*/data; do
     { read -r pid; read -r _; read -r _; read -r _; read -r sockets; } < "$data/postmaster.pid" || continue
-    kill -QUIT "$pid" && while kill -0 "$pid"; do sleep 0.1; done
+    kill -QUIT "$pid" && for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" && sleep 0.1; done
     rmdir "$sockets"
 done 2> /dev/null
 rm -rf "$1"

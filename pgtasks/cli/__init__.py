@@ -30,8 +30,13 @@ BROKEN_PIPE: Final = 141
 """Whatever read the output has gone away (128 + SIGPIPE)."""
 
 COMMANDS: Final = {
-    "worker": LazyCommand("pgtasks.cli.worker:worker", "Run jobs of the tasks in MODULE, with a pool of worker processes."),
+    "worker": LazyCommand(
+        "pgtasks.cli.worker:worker", "Run jobs of the tasks in MODULE, with a pool of worker processes."
+    ),
     "migrate": LazyCommand("pgtasks.cli.migrate:migrate", "Install the schema or bring it up to date."),
+    "demo": LazyCommand(
+        "pgtasks.cli.demo:demo", "Index Python's standard library with a pool of workers, and show what they found."
+    ),
 }
 
 _COMPLETION: Final = "_PGTASKS_COMPLETE"
@@ -46,6 +51,7 @@ def pgtasks(ctx: click.Context, *, version: bool) -> None:
     """Run background jobs with PostgreSQL as the only server.
 
     \b
+    pgtasks worker shop.tasks              run the jobs of the tasks in that module
     pgtasks migrate                        install the schema, or bring it up to date
     pgtasks migrate --check                say what is pending, and change nothing
     pgtasks migrate --sql > install.sql    print the SQL instead, to apply it by hand

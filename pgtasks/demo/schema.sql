@@ -33,6 +33,7 @@ create table pgtasks_demo.runs (
   job_id bigint not null,
   attempt integer not null,
   task text not null,
+  file_id integer,
   pid integer not null,
   started_at timestamptz not null default clock_timestamp(),
   primary key (job_id, attempt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg import sql
 
@@ -24,8 +24,6 @@ SCHEMA: Final = "pgtasks_demo"
 _MARK: Final = "Made by 'pgtasks demo', which removes it at its end."
 """The schema's comment: by it the demo knows what an earlier run, killed half-way, has left behind."""
 _DEFINITION: Final = Path(__file__).parent / "schema.sql"
-_LONGEST_WAIT: Final = "15s"
-"""How long a statement waits for a lock of somebody who looks into the demo's tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +106,7 @@ class Store:
 
     def __init__(self, connection: psycopg.Connection[Any], queue_schema: str) -> None:
         self._connection = connection
+        connection.prepare_threshold = None  # behind PgBouncer each statement may reach another session
         self._queue = sql.Identifier(queue_schema)
         self._queue_schema = queue_schema
 
@@ -117,7 +116,6 @@ class Store:
         Raises:
             PgtasksError: Another demo runs, or somebody else has a schema of that name.
         """
-        self._connection.execute(sql.SQL("set lock_timeout to {}").format(_LONGEST_WAIT))
         locked = self._rows("select pg_try_advisory_lock(hashtextextended('pgtasks demo', 0))")
         if locked != [(True,)]:
             raise PgtasksError("another 'pgtasks demo' runs on this database; wait for its end")
@@ -140,7 +138,15 @@ class Store:
             )
 
     def clear(self) -> None:
-        """Remove the schema and all jobs of the demo's tasks. No worker that runs them may be there any more."""
+        """Remove the schema and all jobs of the demo's tasks. No worker that runs them may be there any more.
+
+        Raises:
+            psycopg.errors.LockNotAvailable: Somebody looks into the schema in a transaction that stays open.
+        """
+        # The schema first: a task that still runs, in a worker that has lost its supervisor, adds no job without it.
+        with self._connection.transaction():
+            self._execute("set local lock_timeout to '15s'")
+            self._execute("drop schema if exists {demo} cascade")
         self._execute(
             """
             select {gw}.force_unlock_workers(array(
@@ -153,7 +159,6 @@ class Store:
             "select from {gw}.complete_jobs(array(select id from {gw}.jobs where task_identifier = any(%s)))",
             list(TASKS),
         )
-        self._execute("drop schema if exists {demo} cascade")
 
     def progress(self) -> Progress:
         """Return how far the work has come."""
@@ -185,10 +190,12 @@ class Store:
         shares = self._shares()
         [(seconds, timed_jobs)] = self._rows(
             """
-            select extract(epoch from finish - start)::float8, (select count(*) from {demo}.runs where started_at < finish)
-            from
-              (select max(indexed_at) as finish from {demo}.modules) as ended,
-              (select min(started_at) as start from {demo}.runs) as began
+            select
+              extract(epoch from ended.at - min(runs.started_at))::float8,
+              count(*) filter (where runs.started_at < ended.at)
+            from {demo}.runs
+            cross join (select max(indexed_at) as at from {demo}.modules) as ended
+            group by ended.at
             """
         )
         return Results(
@@ -236,9 +243,9 @@ class Store:
         )
         return [Failure(path, attempts, error.partition("\n")[0]) for path, attempts, error in rows]
 
-    def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def _rows(self, query: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
         return self._execute(query, *parameters).fetchall()
 
-    def _execute(self, query: str, *parameters: object, **names: sql.Composable) -> psycopg.Cursor[Any]:
-        composed = sql.SQL(query).format(gw=self._queue, demo=sql.Identifier(SCHEMA), **names)  # type: ignore[arg-type]
+    def _execute(self, query: LiteralString, *parameters: object, **names: sql.Composable) -> psycopg.Cursor[Any]:
+        composed = sql.SQL(query).format(gw=self._queue, demo=sql.Identifier(SCHEMA), **names)
         return self._connection.execute(composed, parameters or None)

@@ -25,7 +25,7 @@ _SUMMARY_DELAY: Final = 0.5
 _LONGEST_LIST: Final = 8
 
 _RECORD_RUN: Final = """
-    insert into pgtasks_demo.runs (job_id, attempt, task, pid) values (%s, %s, %s, %s)
+    insert into pgtasks_demo.runs (job_id, attempt, task, file_id, pid) values (%s, %s, %s, %s, %s)
     on conflict (job_id, attempt) do update set pid = excluded.pid
 """
 
@@ -46,7 +46,7 @@ def demo_parse_file(payload: dict[str, Any], ctx: JobContext) -> None:
     """Parse a file and store what is in it. A plain function: it runs in a thread of a worker process."""
     file_id = payload["file_id"]
     with current_app().connection() as conn:
-        conn.execute(_RECORD_RUN, _run(ctx))
+        conn.execute(_RECORD_RUN, _run(ctx, file_id))
         file = conn.execute("select module, path from pgtasks_demo.files where id = %s", [file_id]).fetchone()
     assert file is not None, "the job was added in the same transaction as the row"
     module, path = file
@@ -65,14 +65,15 @@ def demo_parse_file(payload: dict[str, Any], ctx: JobContext) -> None:
 @task(priority=-1)  # before all that has the usual priority of 0: files that were begun are finished first
 async def demo_link_imports(payload: dict[str, Any], ctx: JobContext) -> None:
     """Store what a file imports. A coroutine: many of them run at a time in the event loop of a worker process."""
+    file_id = payload["file_id"]
     async with current_app().async_connection() as conn, conn.transaction():
-        await conn.execute(_RECORD_RUN, _run(ctx))
+        await conn.execute(_RECORD_RUN, _run(ctx, file_id))
         await conn.execute(
             "insert into pgtasks_demo.imports select %s, unnest(%s::text[]) on conflict do nothing",
-            [payload["file_id"], payload["imports"]],
+            [file_id, payload["imports"]],
         )
         await conn.execute(
-            "update pgtasks_demo.modules set indexed_at = clock_timestamp() where file_id = %s", [payload["file_id"]]
+            "update pgtasks_demo.modules set indexed_at = clock_timestamp() where file_id = %s", [file_id]
         )
         await demo_summarize.defer_async(job_key=SUMMARY_KEY, delay=_SUMMARY_DELAY, connection=conn)
 
@@ -149,8 +150,8 @@ def _imported(node: ast.ImportFrom, package: str) -> str:
     return resolve_name(name, package) if node.level and package else name
 
 
-def _run(ctx: JobContext) -> tuple[int, int, str, int]:
-    return ctx.job.id, ctx.attempt, ctx.job.task, os.getpid()
+def _run(ctx: JobContext, file_id: int | None = None) -> tuple[int, int, str, int | None, int]:
+    return ctx.job.id, ctx.attempt, ctx.job.task, file_id, os.getpid()
 
 
 TASKS: Final = (demo_parse_file.name, demo_link_imports.name, demo_summarize.name)

@@ -33,16 +33,19 @@ class Worker:
         processes: How many worker processes it has.
         environment: Environment variables for it, beside those of this process: they name the database.
         log: The file that it writes to.
+
+    Attributes:
+        arguments: The command that was started, as far as it tells something.
     """
 
     def __init__(self, processes: int, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        command = [sys.executable, "-m", "pgtasks", "worker", "pgtasks.demo.tasks", "--no-migrate"]
-        command += ["--processes", str(processes), "--concurrency", str(_CONCURRENCY)]
-        command += ["--poll-interval", str(_POLL_INTERVAL), "--log-format", "console", "--log-level", "info"]
+        self.arguments = ["pgtasks", "worker", "pgtasks.demo.tasks", "--processes", str(processes)]
+        self.arguments += ["--concurrency", str(_CONCURRENCY), "--poll-interval", str(_POLL_INTERVAL)]
+        details = ["--no-migrate", "--log-format", "console", "--log-level", "info"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-m", *self.arguments, *details],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

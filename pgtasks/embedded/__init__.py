@@ -7,7 +7,7 @@ has left. `Cluster` is the layer below: one data directory and the server on it.
 from pgtasks.embedded.binaries import WAYS_OUT, Binaries, binaries_at, find_binaries
 from pgtasks.embedded.cluster import Cluster
 from pgtasks.embedded.places import find_project
-from pgtasks.embedded.server import Lease, acquire, embedded_server
+from pgtasks.embedded.server import Lease, acquire
 
 __all__ = [
     "WAYS_OUT",
@@ -16,7 +16,6 @@ __all__ = [
     "Lease",
     "acquire",
     "binaries_at",
-    "embedded_server",
     "find_binaries",
     "find_project",
 ]

@@ -7,14 +7,15 @@ import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from pathlib import Path
+from typing import TypedDict
 
+from pgtasks.embedded.locks import FileLock
 from pgtasks.errors import DatabaseUnavailableError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 ACCOUNT = "pgtasks"
+_ACCOUNT_LOCK = Path("/etc/.pwd.lock")
+_PATIENCE = 60.0  # seconds to wait for another process that creates the account
 
 
 class ProcessIdentity(TypedDict, total=False):
@@ -93,23 +94,40 @@ def _look_up(name: str) -> pwd.struct_passwd | None:
 
 
 def _create(name: str) -> pwd.struct_passwd:
-    """Create a system account, with the program that this system has for it.
+    """Create a system account, with the program that this system has for it, unless another process just did.
 
-    Several processes may get here at once: all but one of the programs then fail, and so only the account counts.
+    `useradd` looks for the name before it locks the account file: two at once make two accounts of one name, and data
+    that was given to the first is then nobody's. So we lock by ourselves, on the file that the C library locks for the
+    same purpose by other means (`lckpwdf(3)` uses `fcntl` and not `flock`), because only root can open it.
     """
-    why = "found neither useradd nor adduser"
-    for command in _creating_commands(name):
-        if shutil.which(command[0]) is None:
-            continue
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    try:
+        lock = FileLock(_ACCOUNT_LOCK)
+    except OSError as error:
+        raise _not_created(name, f"{error.strerror}: {_ACCOUNT_LOCK}") from error
+    try:
+        lock.wait_alone(_PATIENCE)  # in vain: then as well as it goes without
         entry = _look_up(name)
         if entry is not None:
             return entry
-        why = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        why = "found neither useradd nor adduser"
+        for command in _creating_commands(name):
+            if shutil.which(command[0]) is None:
+                continue
+            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            entry = _look_up(name)
+            if entry is not None:
+                return entry
+            why = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    finally:
+        lock.give_up()
     entry = _look_up("_postgres")  # macOS brings this one along, and has no useradd
     if entry is not None:
         return entry
-    raise DatabaseUnavailableError(
+    raise _not_created(name, why)
+
+
+def _not_created(name: str, why: str) -> DatabaseUnavailableError:
+    return DatabaseUnavailableError(
         f"PostgreSQL does not run as root, and the system account {name!r} cannot be created ({why}); "
         f"create it, run as another user, or set a database (PGTASKS_DATABASE_URL, DATABASE_URL or --database-url)"
     )

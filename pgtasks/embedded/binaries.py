@@ -86,10 +86,10 @@ def binaries_at(bin_dir: Path) -> Binaries:
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise DatabaseUnavailableError(f"There is no PostgreSQL that runs at {str(program)!r}: {error}") from error
-    number = re.search(r"\b(\d+)(?:\.\d+|\w*\d)", answer.stdout)  # "postgres (PostgreSQL) 15.13 (Debian …)", "19beta1"
+    number = re.search(r"\(PostgreSQL\) (\d+)\S*", answer.stdout)  # also "19beta1" and "19devel"
     if number is None:
         raise DatabaseUnavailableError(f"{str(program)!r} does not tell its version: {answer.stdout.strip()!r}")
-    return Binaries(bin_dir=bin_dir.resolve(), version=int(number[1]), release=number[0])
+    return Binaries(bin_dir=bin_dir.resolve(), version=int(number[1]), release=number[0].split()[1])
 
 
 def _package_dir() -> Path | None:

@@ -8,6 +8,7 @@ by signal, because `pg_ctl` trusts the number in `postmaster.pid` (see `postmast
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -98,7 +99,7 @@ class Cluster:
             make_directory(self.directory.parent)
             self._check_way()
             prefix = f".{self.directory.name}-new-"
-            for left in self.directory.parent.glob(f"{_quoted_glob(prefix)}*"):
+            for left in self.directory.parent.glob(glob.escape(prefix) + "*"):
                 shutil.rmtree(left, ignore_errors=True)
             work = Path(tempfile.mkdtemp(prefix=prefix, dir=self.directory.parent))
             try:
@@ -128,11 +129,11 @@ class Cluster:
         with explained(f"start in {self.directory}"):
             self._check_way()
             socket_dir = socket_dir_for(self.directory, self._account)
-            launched = self._launch(socket_dir)
+            launched, said = self._launch(socket_dir)
         try:
             while (found := self.postmaster()) is None or found.status not in _READY:
                 if found is None and has_ended(launched):
-                    raise DatabaseUnavailableError(self._failure("did not start"))
+                    raise DatabaseUnavailableError(self._failure("did not start", said))
                 self._pause(deadline)
         except BaseException:  # Ctrl-C too: nobody waits for this server any more
             with contextlib.suppress(OSError):
@@ -157,7 +158,7 @@ class Cluster:
             return
         with explained(f"stop its server, process {found.pid}"):
             os.kill(found.pid, _SIGNALS[mode])
-        if not _until(lambda: self.postmaster() is None, timeout):
+        if not _until(lambda: has_ended(found.pid), timeout):
             raise DatabaseUnavailableError(self._failure(f"did not stop within {timeout:g} s"))
         if found.socket_dir:
             with contextlib.suppress(OSError):
@@ -209,12 +210,15 @@ class Cluster:
             return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         return []
 
-    def _launch(self, socket_dir: Path) -> int:
-        """Start the server's process, in a session of its own, and return its process id without waiting for more.
+    def _launch(self, socket_dir: Path) -> tuple[int, str]:
+        """Start the server's process, in a session of its own, and wait for nothing more.
 
         The server is started with a lock on a file of the data directory. It holds that lock, and so do its children,
         until the last of them has ended. So a server that we cannot see, as it runs in another container, is noticed
         (two servers on one directory destroy it), and after a crash the start waits for what is left of the old one.
+
+        Returns:
+            Its process id, and what was said when it could not even open its log.
         """
         lock = FileLock(self.directory / "server.lock")
         try:
@@ -235,8 +239,8 @@ class Cluster:
         finally:
             lock.hand_over()
         if done.returncode != 0 or not done.stdout:
-            raise DatabaseUnavailableError(self._failure(f"did not start ({done.stderr.strip()})"))
-        return int(done.stdout)
+            raise DatabaseUnavailableError(self._failure("did not start", done.stderr))
+        return int(done.stdout), done.stderr
 
     def _command(self, socket_dir: Path) -> list[str]:
         quoted = '"' + str(socket_dir).replace('"', '""') + '"'
@@ -276,12 +280,14 @@ class Cluster:
             raise DatabaseUnavailableError(self._failure("was not ready in time"))
         time.sleep(_POLL)
 
-    def _failure(self, what: str) -> str:
+    def _failure(self, what: str, said: str = "") -> str:
+        """Put together an error: what happened, what was said outside the log, and the end of the log."""
         try:
             tail = self.log.read_text(errors="replace").splitlines()[-5:]
         except OSError:
             tail = []
-        return "\n".join([f"The embedded PostgreSQL {self.version} in {self.directory} {what}.", *tail])
+        what = f"The embedded PostgreSQL {self.version} in {self.directory} {what}."
+        return "\n".join([what, *said.strip().splitlines(), *tail])
 
 
 def _until(condition: Callable[[], bool], timeout: float) -> bool:
@@ -291,7 +297,3 @@ def _until(condition: Callable[[], bool], timeout: float) -> bool:
             return False
         time.sleep(_POLL)
     return True
-
-
-def _quoted_glob(text: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in text)

@@ -61,9 +61,12 @@ class FileLock:
         os.close(self.fd)
 
     def give_up(self) -> None:
-        """Unlock, for copies in forked children too, and close the file."""
+        """Unlock, for copies in forked children too, and close the file; a second call does nothing."""
+        if self.fd < 0:
+            return
         fcntl.flock(self.fd, fcntl.LOCK_UN)
         os.close(self.fd)
+        self.fd = -1
 
 
 @contextmanager

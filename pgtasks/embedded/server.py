@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -38,7 +37,6 @@ from pgtasks.embedded.places import SYSTEM_DIR, explained, find_project, home_fo
 from pgtasks.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -131,7 +129,8 @@ def acquire(project: Path | None = None, directory: Path | None = None) -> Lease
         directory: The home of the server's data and locks, in place of the project's `.pgtasks`.
 
     Returns:
-        A lease, which is also a context manager; the server is stopped when the last one is released.
+        A lease, which is also a context manager; the server is stopped when the last one is released. A process that
+        wants to go to the background does so first: a lease belongs to the process that acquired it.
 
     Raises:
         DatabaseUnavailableError: The extra `embedded` is not installed, the directory cannot be used, or the server
@@ -163,19 +162,14 @@ def acquire(project: Path | None = None, directory: Path | None = None) -> Lease
         return Lease(home, cluster, users, conninfo, started=started)
 
 
-@contextmanager
-def embedded_server(project: Path | None = None, directory: Path | None = None) -> Iterator[Lease]:
-    """Use the embedded server of a project for the length of a `with` block; see `acquire`."""
-    with acquire(project, directory) as lease:
-        yield lease
-
-
 def _leave(home: _Home, cluster: Cluster, users: FileLock) -> None:
     try:
         with alone(home.start_lock, _WAIT):
             _stop_if_last(cluster, users)
-    except FileNotFoundError:  # someone removed the directory: its server notices that too, and ends by itself
-        users.give_up()
+    except FileNotFoundError:
+        pass  # someone removed the directory: its server notices that too, and ends by itself
+    finally:
+        users.give_up()  # also when `start.lock` could not be had
 
 
 def _stop_if_last(cluster: Cluster, users: FileLock) -> None:

@@ -24,6 +24,7 @@ EVENTS: Final = frozenset(
         "job_retrying",
         "job_returned",
         "job_succeeded",
+        "jobs_recovered",
         "listen_lost",
         "listen_restored",
         "process_exited",
@@ -31,16 +32,23 @@ EVENTS: Final = frozenset(
         "process_started",
         "record_unprintable",
         "schema_migrated",
+        "schema_unusual",
+        "stale_locks_cleared",
+        "supervisor_failed",
+        "supervisor_lost",
         "task_unknown",
         "worker_aborting",
         "worker_draining",
+        "worker_failed",
+        "worker_killing",
         "worker_ready",
         "worker_starting",
         "worker_stopped",
     }
 )
-"""Every event that pgtasks itself logs at level info or above."""
+"""Every event that pgtasks itself logs at level info or above; the tests compare it with the code and the page."""
 
+_OPTIONAL: Final = ("queue", "job_key")
 _NOT_SHOWN: Final = frozenset({"event", "exc_info"})
 
 
@@ -114,6 +122,9 @@ def _to_record(logger: WrappedLogger, method: str, event_dict: EventDict) -> tup
     The extra attributes are those that `structlog.stdlib.ProcessorFormatter` looks for, so that an application which
     formats its records with structlog gets ours with their keys.
     """
+    for key in _OPTIONAL:  # an event about a job names them even where it has none
+        if event_dict.get(key, key) is None:
+            del event_dict[key]
     exc_info = event_dict.get("exc_info")
     if exc_info is True:  # looked up here, since a handler may format the record in another thread
         exc_info = event_dict["exc_info"] = sys.exc_info()
@@ -136,5 +147,5 @@ def shown(value: object) -> str:
 
 
 def _bare(value: object) -> str:
-    plain = isinstance(value, str) and value and not set(value) & set(" \t\r\n='\"")
+    plain = isinstance(value, str) and value and value.isprintable() and not set(value) & set(" ='\"")
     return str(value) if plain else shown(value)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from pgtasks.sql import Statements
 
 
+def register_tasks(sql: Statements, tasks: Sequence[str]) -> Operation[int]:
+    """Make the names of `tasks` known to the queue; returns how many were not yet."""
+    return Operation("register_tasks", sql.get("register_tasks"), (list(tasks),), _count)
+
+
 def claim_jobs(
     sql: Statements, worker_id: str, tasks: Sequence[str], forbidden_flags: Sequence[str], limit: int, free_slots: int
 ) -> Operation[list[Job]]:
@@ -39,6 +44,10 @@ def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 100
 
 def _claimed(rows: list[Row]) -> list[Job]:
     return [job_from_row(row, row[14], row[15]) for row in rows]
+
+
+def _count(rows: list[Row]) -> int:
+    return int(rows[0][0])
 
 
 def _truth(rows: list[Row]) -> bool:

@@ -34,7 +34,11 @@ PROJECT_FILE: Final = "pyproject.toml"
 PLUGIN_TABLE: Final = "plugin"
 """The table `[tool.pgtasks.plugin.NAME]` belongs to the plugin of that name."""
 
-_ARGUMENTS: Final = {"modules": "command line argument MODULE"}
+# What stands on the command line under another name than the setting's own.
+_ARGUMENTS: Final = {
+    "modules": "command line argument MODULE",
+    "forbidden_flags": "command line option --forbidden-flag",
+}
 
 # Kubernetes puts these into every container for a service that is called "pgtasks" or "pgtasks-something".
 _KUBERNETES: Final = re.compile(

@@ -163,8 +163,8 @@ class Claimer:
         else:
             self.queue.extend(jobs)
         # A job on its last attempt is claimed only into a free slot, so an empty answer means "nothing left" only if
-        # a slot was free.
-        self._exhausted = not jobs and free > 0
+        # a slot was free; and not if somebody asked to look again meanwhile: the claim may not have seen what came.
+        self._exhausted = not jobs and free > 0 and not self._wanted.is_set()
         if len(jobs) == limit:
             self._on_full()
         self._on_change()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgtasks.database import explain
+from pgtasks.database import explain, run
 from pgtasks.logs import configure_worker_logging, get_logger
+from pgtasks.queue.claim import register_tasks
 from pgtasks.queue.migrate import expect_current, migrate
 from pgtasks.settings import load_settings
+from pgtasks.sql import Statements
 from pgtasks.worker.supervisor import Supervisor
 from pgtasks.worker.zygotes import ZygoteClient
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgtasks.settings import Settings
+    from pgtasks.worker.zygotes import Loaded
 
 log = get_logger("pgtasks.worker")
 
@@ -48,13 +51,14 @@ def run_worker(
     try:
         loaded = zygote.load(settings, explicit, directory)
         with resolve(loaded.settings) as conninfo:
-            _prepare_schema(conninfo, loaded.settings)
+            _prepare_schema(conninfo, loaded)
             asyncio.run(Supervisor(loaded, zygote, conninfo, once=once).run())
     finally:
         zygote.close()
 
 
-def _prepare_schema(conninfo: str, settings: Settings) -> None:
+def _prepare_schema(conninfo: str, loaded: Loaded) -> None:
+    settings = loaded.settings
     try:
         with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
             if settings.migrate:
@@ -67,5 +71,6 @@ def _prepare_schema(conninfo: str, settings: Settings) -> None:
                     )
             else:
                 expect_current(connection, settings.schema_name)
+            run(connection, register_tasks(Statements(settings.schema_name), loaded.tasks))
     except psycopg.Error as error:
         raise explain(error, conninfo) from error

@@ -30,8 +30,8 @@ def test_the_version_is_told(tmp_path: Path) -> None:
 def test_help_lists_every_command(tmp_path: Path) -> None:
     done = run("--help", cwd=tmp_path)
     assert done.code == 0
-    for name, command in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(command.help)}$", done.out, re.MULTILINE)
+    listed = " ".join(done.out.partition("Commands:")[2].split())
+    assert listed == " ".join(f"{name} {command.help}" for name, command in COMMANDS.items())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

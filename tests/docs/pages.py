@@ -111,7 +111,9 @@ def links(text: str) -> list[str]:
 
 def anchors(text: str) -> set[str]:
     """Return what a link can name after its `#`, as Python-Markdown makes it of the headings."""
-    headings = [match["text"] for line in _without_code(text, inline=False).splitlines() if (match := _HEADING.match(line))]
+    headings = [
+        match["text"] for line in _without_code(text, inline=False).splitlines() if (match := _HEADING.match(line))
+    ]
     return {_slug(heading) for heading in headings}
 
 

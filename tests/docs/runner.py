@@ -18,11 +18,8 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Any
-
-import psycopg
 
 _LONGEST = 60.0
 """Seconds that one command may take."""
@@ -56,9 +53,9 @@ def _run(step: dict[str, Any], page: str, namespace: dict[str, Any]) -> None:
             with contextlib.redirect_stdout(said):
                 # The blank lines make a traceback show the page's line.
                 exec(compile("\n" * (step["line"] - 1) + text, page, "exec"), namespace)
-            _compare(output, said.getvalue())
+            compare(output, said.getvalue())
         case "sql":
-            _compare(_squeezed(output), _squeezed(_query(text)))
+            compare(_squeezed(output), _squeezed(_query(text)))
         case "console":
             for command, expected in _commands(text):
                 _run_command(command, expected)
@@ -76,7 +73,10 @@ def _write(path: Path, text: str) -> None:
 
 def _query(text: str) -> str:
     """Run SQL and return what the last statement gives, about as psql shows it."""
-    from pgtasks import current_app  # not before the page's own settings are in place
+    # Not before the page's own settings are in place.
+    import psycopg
+
+    from pgtasks import current_app
 
     with psycopg.connect(current_app().database.conninfo, autocommit=True) as connection:
         try:
@@ -89,8 +89,10 @@ def _query(text: str) -> str:
         if result is None or cursor.description is None:
             return ""
         rows = [" | ".join(column.name for column in cursor.description), "-"]
-        for row in range(result.ntuples):
-            rows.append(" | ".join((result.get_value(row, n) or b"").decode() for n in range(result.nfields)))
+        rows += [
+            " | ".join((result.get_value(row, column) or b"").decode() for column in range(result.nfields))
+            for row in range(result.ntuples)
+        ]
         rows.append(f"({result.ntuples} row{'' if result.ntuples == 1 else 's'})")
         return "\n".join(rows) + "\n"
 
@@ -150,12 +152,13 @@ def _run_command(command: str, expected: str) -> None:
         process.wait()
         process.stdout.close()
     if expected:
-        _compare("".join(parts), seen)
+        compare("".join(parts), seen)
     if (code != 0) is not bool(re.search(r"^pgtasks: error:", expected, flags=re.MULTILINE)):
         raise WrongOutputError(f"$ {command.rstrip()}\n{seen}\nended with exit code {code}")
 
 
-def _compare(expected: str | None, seen: str | None) -> None:
+def compare(expected: str | None, seen: str | None) -> None:
+    """Raise `WrongOutputError` unless `seen` is what the page shows, if it shows anything."""
     if expected is None or seen is None:
         if seen is not None and seen.startswith("ERROR:"):
             raise WrongOutputError(seen)
@@ -182,8 +185,4 @@ def _difference(expected: str, seen: str) -> str:
 
 if __name__ == "__main__":
     sys.path[0] = str(Path.cwd())
-    try:
-        run_page(json.load(sys.stdin))
-    except Exception:  # its own frames would only be in the way
-        traceback.print_exc()
-        sys.exit(1)
+    run_page(json.load(sys.stdin))

@@ -202,7 +202,7 @@ def test_a_server_that_cannot_be_seen_from_here_keeps_a_second_one_out(
     cluster.stop()
     monkeypatch.setattr("pgtasks.embedded.cluster._LEFTOVERS_END", 0.05)
     elsewhere = FileLock(cluster.directory / "server.lock")  # what a server in another container holds
-    assert elsewhere.try_alone()
+    assert elsewhere.wait_alone(15)
     with pytest.raises(DatabaseUnavailableError, match="cannot be seen from here"):
         cluster.start()
     elsewhere.give_up()
@@ -341,6 +341,14 @@ def test_root_runs_the_server_of_a_user_as_that_user(project: Path) -> None:
         assert Path(f"/proc/{found.pid}").stat().st_uid == nobody
     root_owned = [path for path in project.rglob("*") if path.stat().st_uid != nobody]
     assert root_owned == []
+
+
+@as_root
+def test_a_data_directory_of_root_is_an_error_that_says_why(project: Path) -> None:
+    for path in (project, *project.rglob("*")):
+        os.chown(path, 0, 0)
+    with pytest.raises(DatabaseUnavailableError, match=r"did not start\.\n(.*\n)*.*Permission denied"):
+        acquire(project)
 
 
 @as_root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pgtasks.embedded.account import ACCOUNT, Account, account_for
 from pgtasks.embedded.mirror import mirror, reachable
 from pgtasks.embedded.places import SYSTEM_DIR, home_for, make_directory
 from pgtasks.errors import DatabaseUnavailableError
+from tests.embedded.users import LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,8 +95,7 @@ def test_a_named_directory_with_other_things_in_it_is_refused(place: Path) -> No
 
 
 def test_without_the_extra_the_error_names_both_ways_out(place: Path) -> None:
-    script = """
-import sys
+    script = f"""{LIGHT}
 from pathlib import Path
 from pgtasks.embedded import acquire
 from pgtasks.errors import DatabaseUnavailableError
@@ -215,8 +216,20 @@ def test_anyone_but_root_runs_the_server_as_themselves(place: Path) -> None:
 
 @as_root
 def test_root_runs_a_new_server_under_the_systems_account(place: Path) -> None:
-    import pwd
-
     entry = pwd.getpwnam(ACCOUNT)
     assert account_for(place / "new") == Account(uid=entry.pw_uid, gid=entry.pw_gid, switch=True)
     assert Path(entry.pw_shell).name in {"nologin", "false"}
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("useradd") is None or shutil.which("userdel") is None, reason="needs useradd")
+def test_processes_that_create_the_account_at_once_get_the_same_one() -> None:
+    name = f"pgtasks-test-{os.getpid()}"
+    script = f"{LIGHT}\nfrom pgtasks.embedded.account import _create; print(_create({name!r}).pw_uid)"
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(6)]
+    try:
+        uids = {process.communicate(timeout=60)[0].strip() for process in processes}
+        assert len(uids) == 1
+        assert uids == {str(pwd.getpwnam(name).pw_uid).encode()}
+    finally:
+        subprocess.run(["userdel", name], check=True, capture_output=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from pgtasks.embedded import acquire, embedded_server
+from pgtasks.embedded import acquire
 from pgtasks.embedded.locks import alone
 from pgtasks.embedded.postmaster import find_postmaster
 from pgtasks.errors import DatabaseUnavailableError
@@ -86,7 +86,7 @@ def test_two_leases_of_one_process_count_as_two_users(project: Path) -> None:
 
 
 def test_an_error_in_the_block_releases_the_server(project: Path) -> None:
-    with pytest.raises(ZeroDivisionError), embedded_server(project):
+    with pytest.raises(ZeroDivisionError), acquire(project):
         raise ZeroDivisionError
     assert not runs(project)
 

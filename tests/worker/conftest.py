@@ -59,9 +59,9 @@ class Worker:
         def happened() -> bool:
             return len(self.records(event, **keys)) >= count or self.process.poll() is not None
 
-        wait_until(happened, LONG, f"{count} × {event} {keys} in the log:\n{self.text}")
+        wait_until(happened, LONG, f"{count} records {event!r} {keys} in the log:\n{self.text}")
         found = self.records(event, **keys)
-        assert len(found) >= count, f"the worker ended without {count} × {event} {keys}:\n{self.text}"
+        assert len(found) >= count, f"the worker ended without {count} records {event!r} {keys}:\n{self.text}"
         return found[count - 1]
 
     def signal(self, number: signal.Signals) -> None:

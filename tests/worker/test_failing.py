@@ -56,7 +56,8 @@ def test_an_error_that_text_cannot_hold_is_stored_readably(db: Database, start_w
 
 
 @pytest.mark.parametrize(
-    ("task", "error"), [("leave", "SystemExit: 3"), ("not_awaited", "TypeError: Task 'not_awaited' returned a coroutine")]
+    ("task", "error"),
+    [("leave", "SystemExit: 3"), ("not_awaited", "TypeError: Task 'not_awaited' returned a coroutine")],
 )
 def test_a_handler_that_exits_or_forgets_to_await_fails_its_job_and_no_more(
     db: Database, start_worker: StartWorker, task: str, error: str

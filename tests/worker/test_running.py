@@ -139,7 +139,7 @@ def test_a_burst_of_notifications_is_no_burst_of_statements(db: Database, start_
     worker = start_worker("--processes", "2")
     worker.wait_for("worker_ready")
     for _ in range(300):
-        db.connection.execute("notify \"jobs:insert\", '{\"count\": 1}'")
+        db.connection.execute('notify "jobs:insert", \'{"count": 1}\'')
     job = db.app.add_job("note")
     db.wait_for_effects(1)
     assert db.effects() == [job.id]

@@ -6,9 +6,12 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
-from tests.worker.conftest import LONG, alive
+from tests.worker.conftest import alive
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Database, StartWorker
@@ -101,15 +104,12 @@ def test_processes_end_and_give_their_jobs_back_when_the_supervisor_is_killed(
     assert [db.job(job.id).attempts for job in jobs] == [0, 0]
 
 
-def test_a_worker_stops_while_the_database_is_away(db: Database, start_worker: StartWorker) -> None:
+def test_a_worker_stops_while_the_database_is_away(db: Database, database: str, start_worker: StartWorker) -> None:
     worker = start_worker("--processes", "1")
     worker.wait_for("worker_ready")
     name = db.connection.info.dbname
-    with db.connection.transaction():
-        db.connection.execute(f'alter database "{name}" with allow_connections false'.encode())
-    db.connection.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()", (name,)
-    )
-    worker.wait_for("listen_lost")
-    assert worker.stop() == 0
-    assert worker.process.wait(LONG) == 0
+    with psycopg.connect(make_conninfo(database, dbname="postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("alter database {} allow_connections false").format(sql.Identifier(name)))
+        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+        worker.wait_for("listen_lost")
+        assert worker.stop() == 0

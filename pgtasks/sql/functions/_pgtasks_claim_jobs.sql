@@ -36,6 +36,8 @@ returns table (
 )
 language plpgsql
 volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $pgtasks$
 #variable_conflict use_column
 declare

@@ -27,7 +27,7 @@ begin
       select jobs.priority
       from {gw}._private_jobs as jobs
       where jobs.is_available and jobs.job_queue_id is not null
-      order by jobs.priority
+      order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     union all
@@ -35,7 +35,7 @@ begin
       select jobs.priority
       from {gw}._private_jobs as jobs
       where jobs.is_available and jobs.job_queue_id is not null and jobs.priority > level.priority
-      order by jobs.priority
+      order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     from level
@@ -107,7 +107,7 @@ begin
           select jobs.priority
           from {gw}._private_jobs as jobs
           where jobs.is_available and jobs.job_queue_id is not null and jobs.task_id = task.id
-          order by jobs.priority
+          order by jobs.priority, jobs.run_at, jobs.id
           limit 1
         )
         union all
@@ -118,7 +118,7 @@ begin
             and jobs.job_queue_id is not null
             and jobs.task_id = task.id
             and jobs.priority > level.priority
-          order by jobs.priority
+          order by jobs.priority, jobs.run_at, jobs.id
           limit 1
         )
         from level

@@ -31,6 +31,8 @@ create or replace function {gw}._pgtasks_finish_jobs(
 returns table (id bigint, state text)
 language plpgsql
 volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $pgtasks$
 #variable_conflict use_column
 declare

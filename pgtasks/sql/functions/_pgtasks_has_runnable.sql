@@ -3,6 +3,8 @@ create or replace function {gw}._pgtasks_has_runnable(task_identifiers text[], f
 returns boolean
 language plpgsql
 volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $pgtasks$
 declare
   v_window integer := 100;

@@ -27,7 +27,7 @@ begin
       select jobs.priority
       from {gw}._private_jobs as jobs
       where jobs.is_available and jobs.job_queue_id is null
-      order by jobs.priority
+      order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     union all
@@ -35,7 +35,7 @@ begin
       select jobs.priority
       from {gw}._private_jobs as jobs
       where jobs.is_available and jobs.job_queue_id is null and jobs.priority > level.priority
-      order by jobs.priority
+      order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     from level
@@ -82,7 +82,7 @@ begin
       select jobs.priority
       from {gw}._private_jobs as jobs
       where jobs.is_available and jobs.job_queue_id is null
-      order by jobs.priority
+      order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     union all
@@ -90,7 +90,7 @@ begin
       select jobs.priority
       from {gw}._private_jobs as jobs
       where jobs.is_available and jobs.job_queue_id is null and jobs.priority > level.priority
-      order by jobs.priority
+      order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     from level
@@ -130,7 +130,7 @@ begin
             select jobs.priority
             from {gw}._private_jobs as jobs
             where jobs.is_available and jobs.job_queue_id is null and jobs.task_id = task.id
-            order by jobs.priority
+            order by jobs.priority, jobs.run_at, jobs.id
             limit 1
           )
           union all
@@ -141,7 +141,7 @@ begin
               and jobs.job_queue_id is null
               and jobs.task_id = task.id
               and jobs.priority > level.priority
-            order by jobs.priority
+            order by jobs.priority, jobs.run_at, jobs.id
             limit 1
           )
           from level
