@@ -16,7 +16,10 @@ from pgtasks.cli.options import database_options, given_settings, logging_option
 @click.option("--concurrency", type=int, metavar="N", help="Jobs that one process runs at a time; 10 by default.")
 @click.option("--once", is_flag=True, help="End when no job is runnable any more, instead of waiting for new ones.")
 @click.option(
-    "--poll-interval", type=float, metavar="SECONDS", help="Time between two looks for jobs of an idle host; 1 by default."
+    "--poll-interval",
+    type=float,
+    metavar="SECONDS",
+    help="Time between two looks for jobs of an idle host; 1 by default.",
 )
 @click.option("--listen/--no-listen", default=None, help="Whether to listen for new jobs between two looks.")
 @click.option("--migrate/--no-migrate", default=None, help="Whether to bring the schema up to date first.")
