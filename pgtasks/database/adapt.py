@@ -3,48 +3,69 @@
 psycopg's own loaders raise for values that PostgreSQL is happy with: a `timestamptz` of `infinity` or of the year
 12000, JSON that Python cannot hold. One such row would fail the whole batch it came in. These loaders leave JSON as
 bytes, to be decoded job by job, and bring times into the range that a datetime has.
+
+They read the binary format, which does not depend on the session's `DateStyle` and `TimeZone` (psycopg cannot read
+text times in any style but ISO), and takes a fifth of the time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from psycopg import DataError
-from psycopg.adapt import Loader
-from psycopg.types.datetime import TimestamptzLoader
+import psycopg
+from psycopg.adapt import AdaptersMap, Loader
+from psycopg.pq import Format
 
 if TYPE_CHECKING:
-    from psycopg.abc import Buffer
-    from psycopg.adapt import AdaptersMap
+    from psycopg.abc import AdaptContext, Buffer
 
 EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
 LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
+_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 class RawJsonLoader(Loader):
-    """`json` and `jsonb` as the bytes the server sent."""
+    """`json` as the text the server sent, in UTF-8."""
+
+    format = Format.BINARY
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        encoding = self.connection.info.encoding if self.connection is not None else "utf-8"
+        # "ascii" is what psycopg calls SQL_ASCII: the server does not know the encoding either.
+        self._encoding = None if encoding in ("utf-8", "ascii") else encoding
 
     def load(self, data: Buffer) -> bytes:
         """Return the text, not decoded."""
-        return bytes(data)
+        raw = bytes(data)
+        return raw if self._encoding is None else raw.decode(self._encoding).encode()
 
 
-class ClampedTimestamptzLoader(TimestamptzLoader):
-    """`timestamptz` as a datetime, clamped to the years 1 to 9999."""
+class RawJsonbLoader(RawJsonLoader):
+    """`jsonb` as the text the server sent, in UTF-8."""
+
+    def load(self, data: Buffer) -> bytes:
+        """Return the text, without the format's version number in front, not decoded."""
+        return super().load(bytes(data)[1:])
+
+
+class ClampedTimestamptzLoader(Loader):
+    """`timestamptz` as a datetime in UTC, clamped to the years 1 to 9999."""
+
+    format = Format.BINARY
 
     def load(self, data: Buffer) -> dt.datetime:
         """Return an aware datetime for any timestamptz."""
+        microseconds = int.from_bytes(data, "big", signed=True)
         try:
-            return super().load(data)
-        except DataError:
-            text = bytes(data)
-            return EARLIEST if text.startswith(b"-") or text.endswith(b"BC") else LATEST
+            return _EPOCH + dt.timedelta(0, 0, microseconds)
+        except OverflowError:
+            return EARLIEST if microseconds < 0 else LATEST
 
 
-def register_loaders(context: Any) -> None:
-    """Make `context` (a connection or a cursor) read with the loaders of this module."""
-    adapters: AdaptersMap = context.adapters
-    adapters.register_loader("json", RawJsonLoader)
-    adapters.register_loader("jsonb", RawJsonLoader)
-    adapters.register_loader("timestamptz", ClampedTimestamptzLoader)
+ADAPTERS = AdaptersMap(psycopg.adapters)
+"""psycopg's adapters with the loaders of this module: whatever a caller has set on a connection does not matter."""
+ADAPTERS.register_loader("json", RawJsonLoader)
+ADAPTERS.register_loader("jsonb", RawJsonbLoader)
+ADAPTERS.register_loader("timestamptz", ClampedTimestamptzLoader)

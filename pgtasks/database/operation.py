@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, LiteralString, TypeVar
 from psycopg import AsyncConnection, AsyncRawCursor, Connection, RawCursor
 from psycopg.rows import tuple_row
 
-from pgtasks.database.adapt import register_loaders
+from pgtasks.database.adapt import ADAPTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from psycopg.adapt import AdaptersMap
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -36,15 +38,25 @@ class Operation(Generic[T]):
 
 def run(connection: Connection[Any], operation: Operation[T]) -> T:
     """Run `operation` on a blocking connection, within whatever transaction is open there."""
-    with RawCursor(connection, row_factory=tuple_row) as cursor:
-        register_loaders(cursor)
-        cursor.execute(operation.query, operation.parameters)
+    with _Cursor(connection, row_factory=tuple_row) as cursor:
+        cursor.execute(operation.query, operation.parameters, binary=True)
         return operation.decode(cursor.fetchall())
 
 
 async def run_async(connection: AsyncConnection[Any], operation: Operation[T]) -> T:
     """Run `operation` on an asyncio connection, within whatever transaction is open there."""
-    async with AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
-        register_loaders(cursor)
-        await cursor.execute(operation.query, operation.parameters)
+    async with _AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        await cursor.execute(operation.query, operation.parameters, binary=True)
         return operation.decode(await cursor.fetchall())
+
+
+class _Cursor(RawCursor[Row]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return ADAPTERS
+
+
+class _AsyncCursor(AsyncRawCursor[Row]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return ADAPTERS

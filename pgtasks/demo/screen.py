@@ -32,7 +32,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say what is done now."""
-        self._notes.print(text, markup=False, soft_wrap=True)
+        self._notes.print(text, markup=False, soft_wrap=not self._notes.is_terminal)
 
     @contextmanager
     def progress(self, files: int) -> Iterator[Callable[[Work], None]]:
@@ -73,7 +73,7 @@ class Screen:
         print_(beside)
         print_(_work(results))
         self._say(
-            f"{results.modules:,} modules with {results.lines:,} lines, {results.functions:,} functions and "
+            f"{_count(results.modules, 'module', 'modules')} with {results.lines:,} lines, {results.functions:,} functions and "
             f"{results.classes:,} classes, indexed by {_count(processes, 'process', 'processes')}: "
             f"{results.timed_jobs:,} jobs in {results.seconds:.1f} s, {_rate(results)} a second. "
             f"Nearly all of that time is Python parsing files."

@@ -166,8 +166,8 @@ def main(argv: list[str]) -> int:
     # The terminal's Ctrl-C and a service manager's TERM are for the supervisor, which tells us by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with socket.socket(fileno=int(argv[1])) as sock:
-        Zygote(sock).serve()
+    with socket.socket(fileno=int(argv[1])) as sock, contextlib.suppress(ConnectionError):
+        Zygote(sock).serve()  # the supervisor's death in mid-answer is an end like any other
     return 0
 
 

@@ -21,6 +21,7 @@ import pytest
 from pgtasks.demo.source import library, library_files
 from pgtasks.embedded.postmaster import find_postmaster
 from tests.cli.running import PGTASKS, Done, clean_environment, run
+from tests.conftest import ODD_SCHEMA
 from tests.servers import memory_disk
 from tests.waiting import wait_until
 
@@ -235,6 +236,13 @@ def test_a_schema_that_is_not_its_own_is_left_alone(empty_database: str, tmp_pat
         assert "has a schema 'pgtasks_demo' that 'pgtasks demo' did not make; nothing was changed" in done.err
         schemas = conn.execute("select nspname from pg_namespace where nspname ~ 'pgtasks|graphile'").fetchall()
     assert schemas == [("pgtasks_demo",)]
+
+
+def test_the_queues_schema_may_have_any_name(empty_database: str, tmp_path: Path) -> None:
+    arguments = ["demo", "--files", "1", "--schema", ODD_SCHEMA]
+    done = run(*arguments, cwd=tmp_path, env={"PGTASKS_DATABASE_URL": empty_database})
+    assert done.code == 0, done
+    assert "1 module with" in done.out
 
 
 @pytest.mark.skipif(sys.platform not in {"linux", "darwin"}, reason="no embedded PostgreSQL there")

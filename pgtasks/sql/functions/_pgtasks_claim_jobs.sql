@@ -38,6 +38,9 @@ language plpgsql
 volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_incremental_sort = off
 as $pgtasks$
 #variable_conflict use_column
 declare

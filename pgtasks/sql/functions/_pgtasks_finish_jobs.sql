@@ -33,6 +33,7 @@ language plpgsql
 volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 as $pgtasks$
 #variable_conflict use_column
 declare

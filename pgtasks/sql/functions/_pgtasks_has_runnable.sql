@@ -6,6 +6,9 @@ language plpgsql
 volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_incremental_sort = off
 as $pgtasks$
 declare
   v_flags_matter boolean := cardinality(_pgtasks_has_runnable.forbidden_flags) > 0;
