@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -11,18 +11,22 @@ from psycopg import errors as pg
 
 from pgtasks import embedded
 from pgtasks.database import Database, explain
-from pgtasks.errors import JobOptionError, SchemaPendingError
+from pgtasks.database.errors import is_connection_lost, reason_of
+from pgtasks.errors import DatabaseUnavailableError, JobOptionError, SchemaPendingError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
 from pgtasks.queue import enqueue
 from pgtasks.registry import Registry, TaskDecorator, default_registry
-from pgtasks.settings import Settings, load_settings
+from pgtasks.settings import Settings, load_settings, redact
 from pgtasks.sql import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from pgtasks.database import Operation, Row
+    from pgtasks.queue.enqueue import Names
 
 T = TypeVar("T")
 log = get_logger("pgtasks.app")
@@ -185,64 +189,75 @@ class App:
     def add_spec(self, spec: JobSpec, connection: psycopg.Connection[Any] | None = None) -> Job:
         """Add one job."""
         _check_connection(connection, psycopg.Connection)
-        operation = enqueue.add_job(self.statements, spec)
-        with self._explained():
-            rows = self.database.run(operation, connection)
-            names = enqueue.known_names(rows, [spec])
-            if names is None:
-                names = self.database.run(enqueue.find_names(self.statements, rows, [spec]), connection)
-        return enqueue.jobs_of(rows, names)[0]
+        return self._add(enqueue.add_job(self.statements, spec), [spec], connection)[0]
 
     async def add_spec_async(self, spec: JobSpec, connection: psycopg.AsyncConnection[Any] | None = None) -> Job:
         """Add one job."""
         _check_connection(connection, psycopg.AsyncConnection)
-        operation = enqueue.add_job(self.statements, spec)
-        with self._explained():
-            rows = await self.database.run_async(operation, connection)
-            names = enqueue.known_names(rows, [spec])
-            if names is None:
-                names = await self.database.run_async(enqueue.find_names(self.statements, rows, [spec]), connection)
-        return enqueue.jobs_of(rows, names)[0]
+        return (await self._add_async(enqueue.add_job(self.statements, spec), [spec], connection))[0]
 
     def add_specs(self, specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None = None) -> list[Job]:
         """Add many jobs in one statement."""
         _check_connection(connection, psycopg.Connection)
-        if not specs:
-            return []
-        operation = enqueue.add_jobs(self.statements, specs)
-        with self._explained():
-            rows = self.database.run(operation, connection)
-            names = enqueue.known_names(rows, specs)
-            if names is None:
-                names = self.database.run(enqueue.find_names(self.statements, rows, specs), connection)
-        return enqueue.jobs_of(rows, names)
+        return self._add(enqueue.add_jobs(self.statements, specs), specs, connection) if specs else []
 
     async def add_specs_async(
         self, specs: Sequence[JobSpec], connection: psycopg.AsyncConnection[Any] | None = None
     ) -> list[Job]:
         """Add many jobs in one statement."""
         _check_connection(connection, psycopg.AsyncConnection)
-        if not specs:
-            return []
-        operation = enqueue.add_jobs(self.statements, specs)
-        with self._explained():
+        return await self._add_async(enqueue.add_jobs(self.statements, specs), specs, connection) if specs else []
+
+    def _add(
+        self, operation: Operation[list[Row]], specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None
+    ) -> list[Job]:
+        with self._explained(connection):
+            rows = self.database.run(operation, connection)
+        names = enqueue.known_names(rows, specs)
+        if names is None:
+            question = enqueue.find_names(self.statements, rows, specs)
+            try:
+                # In a savepoint, since a role that may not read names must not lose its transaction over them.
+                with connection.transaction() if connection is not None else nullcontext():
+                    names = self.database.run(question, connection)
+            except (psycopg.Error, DatabaseUnavailableError) as error:
+                names = _without_names(error, connection, rows, specs)
+        return enqueue.jobs_of(rows, names)
+
+    async def _add_async(
+        self, operation: Operation[list[Row]], specs: Sequence[JobSpec], connection: psycopg.AsyncConnection[Any] | None
+    ) -> list[Job]:
+        with self._explained(connection):
             rows = await self.database.run_async(operation, connection)
-            names = enqueue.known_names(rows, specs)
-            if names is None:
-                names = await self.database.run_async(enqueue.find_names(self.statements, rows, specs), connection)
+        names = enqueue.known_names(rows, specs)
+        if names is None:
+            question = enqueue.find_names(self.statements, rows, specs)
+            try:
+                async with connection.transaction() if connection is not None else nullcontext():
+                    names = await self.database.run_async(question, connection)
+            except (psycopg.Error, DatabaseUnavailableError) as error:
+                names = _without_names(error, connection, rows, specs)
         return enqueue.jobs_of(rows, names)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, connection: object) -> Iterator[None]:
         try:
             yield
         except (pg.InvalidSchemaName, pg.UndefinedFunction, pg.UndefinedTable) as error:
             raise SchemaPendingError(
                 f"the schema {self.settings.schema_name!r} holds no queue: run `pgtasks migrate`, or start a worker "
-                f"({' '.join(str(error).split())})"
+                f"({reason_of(error)})"
             ) from error
         except pg.InsufficientPrivilege as error:
             raise explain(error, self.database.conninfo) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            # What becomes of a connection of the caller's is the caller's business.
+            if connection is not None or not is_connection_lost(error):
+                raise
+            raise DatabaseUnavailableError(
+                f"the connection to {redact(self.database.conninfo)} was lost while jobs were added; "
+                f"it is not known whether they were ({reason_of(error)})"
+            ) from error
 
 
 class _Current:
@@ -285,6 +300,13 @@ def _spec(
         max_attempts=max_attempts,
         flags=None if flags is None else check_flags(flags),
     )
+
+
+def _without_names(error: Exception, connection: object, rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names:
+    """Do without the database's answer where that is possible: the jobs have been added."""
+    if connection is not None and not isinstance(error, pg.InsufficientPrivilege):
+        raise error
+    return enqueue.likely_names(rows, specs)
 
 
 def _check_connection(connection: object, kind: type[Any]) -> None:

@@ -15,7 +15,7 @@ import json
 import math
 import re
 import uuid
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -38,7 +38,8 @@ def decode(text: bytes | str) -> Any:
     they are.
 
     Raises:
-        PayloadError: the text cannot be a Python value: not JSON, nested too deeply, an integer of over 4300 digits.
+        PayloadError: the text cannot be a Python value: not JSON, nested too deeply, an integer of over 4300 digits,
+            an exponent of 19.
 
     >>> decode('{"n": 123456789012345678901234567890, "price": 0.1}')
     {'n': 123456789012345678901234567890, 'price': 0.1}
@@ -50,7 +51,9 @@ def decode(text: bytes | str) -> Any:
         except orjson.JSONDecodeError:
             pass  # perhaps a lone surrogate, which the decoder below accepts
     try:
-        return json.loads(raw, parse_float=_exact_number, parse_constant=_refuse_constant)
+        # Decoded here, since json.loads would take bytes with zeros in them for UTF-16.
+        decoded = raw.decode("utf-8", "surrogatepass")
+        return json.loads(decoded, parse_float=_exact_number, parse_constant=_refuse_constant)
     except RecursionError:
         raise PayloadError("payload is nested too deeply to be read") from None
     except ValueError as error:
@@ -70,7 +73,8 @@ def encode(value: Any, what: str = "payload") -> str:
     '{"to":"ada@example.com"}'
     """
     try:
-        text = orjson.dumps(value)
+        # A dataclass's fields are given by us, since orjson leaves out those that begin with an underscore.
+        text = orjson.dumps(value, _dataclass_fields, orjson.OPT_PASSTHROUGH_DATACLASS)
     except TypeError:
         return _encode_exactly(value, what)
     # orjson writes NaN and the infinities as null: where there is a null, look whether it was one.
@@ -81,7 +85,10 @@ def encode(value: Any, what: str = "payload") -> str:
 
 def _exact_number(literal: str) -> float | Decimal:
     number = float(literal)
-    exact = Decimal(literal)
+    try:
+        exact = Decimal(literal)
+    except InvalidOperation:
+        raise ValueError("it has a number whose exponent is too large") from None
     if math.isfinite(number) and Decimal(repr(number)) == exact:
         return number
     return exact
@@ -107,7 +114,7 @@ def _write(value: Any, path: str, put: Callable[[str], None]) -> None:
     elif isinstance(value, enum.Enum):
         _write(value.value, path, put)
     elif isinstance(value, str):
-        put(json.dumps(str(value)))
+        put(json.dumps(value))  # the characters, whatever a subclass makes of str()
     elif isinstance(value, int):
         put(_integer(value, path))
     elif isinstance(value, float):
@@ -132,8 +139,7 @@ def _write(value: Any, path: str, put: Callable[[str], None]) -> None:
     elif isinstance(value, uuid.UUID):
         put(f'"{value}"')
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        _write_object(fields, path, put)
+        _write_object(_dataclass_fields(value), path, put)
     else:
         raise PayloadError(f"{path} is a {_type_name(value)}, which JSON cannot hold")
 
@@ -145,10 +151,16 @@ def _write_object(value: dict[Any, Any], path: str, put: Callable[[str], None]) 
             raise PayloadError(f"{path} has the key {key!r} of type {_type_name(key)}; keys must be strings")
         if index:
             put(",")
-        put(json.dumps(str(key)))
+        put(json.dumps(key))
         put(":")
         _write(item, f"{path}[{key!r}]", put)
     put("}")
+
+
+def _dataclass_fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, type):
+        raise TypeError("a class has no values")
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _integer(value: int, path: str) -> str:

@@ -22,6 +22,8 @@ JobKeyMode = Literal["replace", "preserve_run_at", "unsafe_dedupe"]
 _SMALLINT = range(-(2**15), 2**15)
 _MAX_NAME_LENGTH = 128
 _MAX_KEY_LENGTH = 512
+_LONGEST_DELAY = 9e12
+"""Seconds, 285,000 years: PostgreSQL's times end in the year 294276, and its intervals at 292,000 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class JobSpec:
     @property
     def delay_seconds(self) -> float | None:
         """The delay in seconds."""
-        return self.delay.total_seconds() if isinstance(self.delay, dt.timedelta) else self.delay
+        return None if self.delay is None else _seconds(self.delay)
 
 
 class OutcomeKind(enum.StrEnum):
@@ -262,6 +264,17 @@ def _check_times(run_at: object, delay: object) -> None:
             raise JobOptionError(
                 f"delay={delay!r} must be a timedelta or a number of seconds, not {type(delay).__name__}"
             )
-        seconds = delay.total_seconds() if isinstance(delay, dt.timedelta) else float(delay)
+        seconds = _seconds(delay)
         if not (math.isfinite(seconds) and seconds >= 0):
             raise JobOptionError(f"delay={delay!r} must not be negative or infinite")
+        if seconds > _LONGEST_DELAY:
+            raise JobOptionError(f"delay={delay!r} is longer than PostgreSQL's calendar")
+
+
+def _seconds(delay: dt.timedelta | float) -> float:
+    if isinstance(delay, dt.timedelta):
+        return delay.total_seconds()
+    try:
+        return float(delay)
+    except OverflowError:
+        return math.inf

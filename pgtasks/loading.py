@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,9 @@ from pgtasks.errors import AppLoadError, PgtasksError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
+
+
+_OURS = str(Path(__file__).parent) + os.sep
 
 
 def load_app(modules: Sequence[str]) -> App:
@@ -39,6 +43,8 @@ def load_app(modules: Sequence[str]) -> App:
             named.append(_attribute(module, attribute))
         found += [value for value in vars(module).values() if isinstance(value, App)]
     candidates = list(dict.fromkeys(named or found))
+    if named and len(candidates) > 1:
+        raise AppLoadError(f"{', '.join(modules)} name {len(candidates)} apps; one worker runs one app")
     if len(candidates) > 1:
         raise AppLoadError(f"{', '.join(modules)} hold {len(candidates)} apps; say which with MODULE:APP")
     app = candidates[0] if candidates else current_app()
@@ -51,8 +57,9 @@ def load_app(modules: Sequence[str]) -> App:
 
 def _import(name: str) -> ModuleType:
     if name.endswith(".py") or "/" in name:
-        module = ".".join(Path(name).with_suffix("").parts)
-        raise AppLoadError(f"{name!r} is a path; name the module instead: {module}")
+        raise AppLoadError(f"{name!r} is a path; name the module instead: {_module_at(Path(name))}")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise AppLoadError(f"{name!r} cannot be the name of a module: write it as in an import, like myapp.tasks")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -63,11 +70,30 @@ def _import(name: str) -> ModuleType:
             ) from None
         raise AppLoadError(_with_users_traceback(name, error)) from None
     except PgtasksError as error:
-        raise AppLoadError(f"module {name!r} cannot be imported: {error}") from None
+        raise AppLoadError(f"module {name!r} cannot be imported: {_with_place(error)}") from None
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise AppLoadError(_with_users_traceback(name, error)) from None
+
+
+def _module_at(path: Path) -> str:
+    """The name of the module at `path`, as far as it can be told from here."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    if path.name == "__init__.py":
+        path = path.parent
+    parts = [part for part in path.with_suffix("").parts if part not in ("/", "..")]
+    return path.stem if path.is_absolute() else ".".join(parts)
+
+
+def _with_place(error: PgtasksError) -> str:
+    """The message of an error of ours, with the line of the user's code that led to it."""
+    message = str(error)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not _is_machinery(frame.filename) and not frame.filename.startswith(_OURS):
+            return message if frame.filename in message else f"{message} ({frame.filename}:{frame.lineno})"
+    return message
 
 
 def _attribute(module: ModuleType, attribute: str) -> App:

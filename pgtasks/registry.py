@@ -70,10 +70,14 @@ class Registry:
 
 
 def _replaces(new: AnyTask, old: AnyTask) -> bool:
-    if (new.file, new.handler.__qualname__) != (old.file, old.handler.__qualname__):
+    if new.handler.__qualname__ != old.handler.__qualname__:
         return False
-    if new.file.startswith("<") or (new.handler.__module__ == "__main__" and hasattr(sys, "ps1")):
-        return True  # a prompt or a notebook, where a cell is run again
+    if hasattr(sys, "ps1") and new.handler.__module__ == old.handler.__module__ == "__main__":
+        return True  # a prompt or a notebook, where a cell is edited and run again, under another file name each time
+    if new.file != old.file:
+        return False
+    if new.file.startswith("<"):
+        return True
     # A module's spec is made anew by each import or reload, so the same spec means the same run of the same file.
     return new.execution is not old.execution
 
@@ -120,6 +124,8 @@ class TaskDecorator:
         return self._register(handler, checked)
 
     def _register(self, handler: Callable[P, R], options: TaskOptions) -> Task[P, R]:
+        if isinstance(handler, Task):
+            handler = handler.handler  # one `@task` above another: the same function under two names
         _check_handler(handler, options)
         task = Task(handler, options, self._enqueuer)
         self._registry.add(task)

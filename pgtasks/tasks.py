@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -211,6 +213,10 @@ class Task(Generic[P, R]):
         return await self._enqueuer().add_specs_async(self._specs(jobs), connection)
 
     def _specs(self, jobs: Iterable[Any]) -> list[JobSpec]:
+        if isinstance(jobs, (str, bytes, Mapping)):
+            raise JobOptionError(
+                f"defer_many of task {self.name!r} takes a list of payloads, not one {type(jobs).__name__}; use defer"
+            )
         specs = []
         common = self.spec()
         for job in jobs:
@@ -230,20 +236,24 @@ def _parameters(handler: Callable[..., Any]) -> tuple[bool, bool]:
     """Whether the handler takes the payload, and whether it takes the context."""
     parameters = list(inspect.signature(handler).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
-    if len(positional) == 1 and _is_context(positional[0]):
-        if len(needed) <= 1:
-            return False, True
-    elif len(positional) == 2 and _is_context(positional[1]):
-        if needed in ([], positional[:1], positional):
-            return True, True
-    elif len(needed) <= 1 and needed == positional[: len(needed)]:
-        return len(positional) > 0, False
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(positional) > 1 and _is_context(positional[1]):
+        takes_payload, takes_context = True, True
+    elif positional and _is_context(positional[0]):
+        takes_payload, takes_context = False, True
+    else:
+        takes_payload = bool(positional) or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        takes_context = False
+    filled = positional[: takes_payload + takes_context]
+    context_first = takes_context and not takes_payload and len(positional) > 1
+    is_method = bool(positional) and positional[0].name in ("self", "cls")
+    if all(p in filled for p in needed) and not context_first and not is_method:
+        return takes_payload, takes_context
     inner = inspect.unwrap(handler)
     raise TaskDefinitionError(
         f"Task {inner.__name__!r} at {inner.__code__.co_filename}:{inner.__code__.co_firstlineno} cannot be called: "
         f"a handler takes the payload and, if it wants, a second parameter `ctx: {CONTEXT_TYPE}`, "
-        f"but its signature is {inspect.signature(handler)}"
+        f"but its signature is {inspect.signature(handler)}" + ("; it must not be a method" if is_method else "")
     )
 
 
@@ -251,8 +261,8 @@ def _is_context(parameter: inspect.Parameter) -> bool:
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return parameter.name in ("ctx", "context")
-    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return name.rpartition(".")[2] == CONTEXT_TYPE
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return re.search(rf"\b{CONTEXT_TYPE}\b", text) is not None
 
 
 AnyTask = Task[..., Any]

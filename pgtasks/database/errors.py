@@ -32,6 +32,16 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, _OUTAGES)
 
 
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether `error` ended the session, so that it is not known what became of the statement."""
+    if isinstance(error, psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    # Without a state it comes from libpq; 57P01 to 57P03 are shutdowns.
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P01", "57P02", "57P03"))
+
+
 def explain(error: Exception, conninfo: str) -> PgtasksError:
     """Return an error of one line for a psycopg `error`, with the way out where one is known."""
     where = redact(conninfo)

@@ -73,8 +73,9 @@ class Screen:
         print_(beside)
         print_(_work(results))
         self._say(
-            f"{_count(results.modules, 'module', 'modules')} with {results.lines:,} lines, {results.functions:,} functions and "
-            f"{results.classes:,} classes, indexed by {_count(processes, 'process', 'processes')}: "
+            f"{_count(results.modules, 'module', 'modules')} with {results.lines:,} lines, "
+            f"{results.functions:,} functions and {results.classes:,} classes, "
+            f"indexed by {_count(processes, 'process', 'processes')}: "
             f"{results.timed_jobs:,} jobs in {results.seconds:.1f} s, {_rate(results)} a second. "
             f"Nearly all of that time is Python parsing files."
         )

@@ -68,21 +68,29 @@ def add_jobs(sql: Statements, specs: Sequence[JobSpec]) -> Operation[list[Row]]:
 def known_names(rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names | None:
     """Return the names for `rows` if they follow from the specs, or None if the database must be asked.
 
-    A row has only the numbers of its task and queue. Which spec it came from cannot be told in general (specs with
-    one key give one row, `unsafe_dedupe` gives somebody else's), but mostly there is only one task and one queue.
+    A row has only the numbers of its task and queue. `unsafe_dedupe` gives somebody else's row, and of rows without a
+    key it cannot be told for sure which spec they came from; but mostly there is only one task and one queue.
     """
-    first = specs[0]
-    name = (first.task, first.queue)
-    for spec in specs:
-        if (spec.task, spec.queue) != name or spec.job_key_mode == "unsafe_dedupe":
-            return None
-    return {row[0]: name for row in rows}
+    if any(spec.job_key_mode == "unsafe_dedupe" for spec in specs):
+        return None
+    if len({(spec.task, spec.queue) for spec in specs if spec.job_key is None}) > 1:
+        return None
+    return likely_names(rows, specs)
+
+
+def likely_names(rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names:
+    """Return the names of the specs that `rows` came from, judging by their keys, or else by their order."""
+    keyed = {spec.job_key: spec for spec in specs if spec.job_key is not None}  # the last one with a key wins
+    unkeyed = (spec for spec in specs if spec.job_key is None)
+    found = {row[0]: next(unkeyed) if row[9] is None else keyed[row[9]] for row in rows}
+    return {job_id: (spec.task, spec.queue) for job_id, spec in found.items()}
 
 
 def find_names(sql: Statements, rows: Sequence[Row], specs: Sequence[JobSpec]) -> Operation[Names]:
-    """Ask for the names of tasks and queues; where a role may not see them, the first spec's are taken."""
+    """Ask for the names of tasks and queues; of those that the role may not see, the likely ones are returned."""
     parameters = ([row[0] for row in rows], [row[14] for row in rows], [row[15] for row in rows])
-    return Operation("job_names", sql.get("job_names"), parameters, functools.partial(_names, specs[0]))
+    decode = functools.partial(_names, likely_names(rows, specs))
+    return Operation("job_names", sql.get("job_names"), parameters, decode)
 
 
 def jobs_of(rows: Sequence[Row], names: Names) -> list[Job]:
@@ -90,8 +98,8 @@ def jobs_of(rows: Sequence[Row], names: Names) -> list[Job]:
     return [job_from_row(row, *names[row[0]]) for row in rows]
 
 
-def _names(fallback: JobSpec, rows: list[Row]) -> Names:
-    return {row[0]: (row[1], row[2]) if row[1] is not None else (fallback.task, fallback.queue) for row in rows}
+def _names(likely: Names, rows: list[Row]) -> Names:
+    return {row[0]: (row[1], row[2]) if row[1] is not None else likely[row[0]] for row in rows}
 
 
 def _payload(spec: JobSpec, position: int | None = None) -> str | None:

@@ -80,19 +80,29 @@ class Listener:
 
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:
-            async for notification in connection.notifies(timeout=_CHECK_SECONDS):
-                self._hear(notification)
+            try:
+                async for notification in connection.notifies(timeout=_CHECK_SECONDS):
+                    self._hear(notification)
+            except UnicodeDecodeError:
+                self._on_jobs(1)  # in a database without an encoding, where a payload is any bytes
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await connection.execute("select 1")
 
     def _hear(self, notification: psycopg.Notify) -> None:
-        # Anybody may send on these channels, so nothing about the payload is taken for granted.
-        try:
-            message = json.loads(notification.payload or "{}")
-            if notification.channel == "worker:migrate":
-                self._on_migration(int(message["migrationNumber"]), bool(message["breaking"]))
-            else:
-                self._on_jobs(max(1, int(message.get("count", 1))))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            if notification.channel == "jobs:insert":
-                self._on_jobs(1)
+        message = _message(notification.payload)
+        if notification.channel == "worker:migrate":
+            number, breaking = message.get("migrationNumber"), message.get("breaking")
+            if isinstance(number, int) and isinstance(breaking, bool):
+                self._on_migration(number, breaking)
+        else:
+            count = message.get("count")
+            self._on_jobs(count if isinstance(count, int) and count > 0 else 1)
+
+
+def _message(payload: str) -> dict[str, Any]:
+    """Return the object in a payload, or an empty one: anybody may send anything on these channels."""
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}

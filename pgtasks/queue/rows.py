@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import codec
+from pgtasks.errors import PayloadError
 from pgtasks.job import Job
 
 if TYPE_CHECKING:
@@ -37,4 +38,11 @@ def job_from_row(row: Row, task: str, queue: str | None) -> Job:
 
 
 def _flags(stored: Any) -> tuple[str, ...]:
-    return tuple(sorted(codec.decode(stored))) if stored is not None else ()
+    """The names in the object `{"flag": true, …}`; whatever else somebody has put into the column holds none."""
+    if stored is None:
+        return ()
+    try:
+        flags = codec.decode(stored)
+    except PayloadError:
+        return ()
+    return tuple(sorted(flags)) if isinstance(flags, dict) else ()

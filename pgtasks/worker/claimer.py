@@ -143,6 +143,7 @@ class Claimer:
     async def _claim(self, limit: int, free: int) -> bool:
         """Claim once; returns whether that brought any job."""
         self._claiming = True
+        self._wanted.clear()
         self.started_claims += 1
         self._on_change()
         try:

@@ -41,6 +41,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set enable_incremental_sort = off
+set jit = off
 as $pgtasks$
 #variable_conflict use_column
 declare

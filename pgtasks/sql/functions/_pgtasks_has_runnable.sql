@@ -9,6 +9,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set enable_incremental_sort = off
+set jit = off
 as $pgtasks$
 declare
   v_flags_matter boolean := cardinality(_pgtasks_has_runnable.forbidden_flags) > 0;
