@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pgtasks.cli.database import resolve_database
 from pgtasks.cli.options import database_options, given_settings, logging_options
+from pgtasks.logs import get_logger
+
+if TYPE_CHECKING:
+    from pgtasks.embedded import Lease
+
+log = get_logger("pgtasks.worker")
 
 
 @click.command
@@ -47,4 +55,7 @@ def worker(ctx: click.Context, /, *, once: bool, **_settings: object) -> None:
     # Imported here, so that `pgtasks worker --help` need not load what runs jobs.
     from pgtasks.worker.run import run_worker  # noqa: PLC0415
 
-    run_worker(given_settings(ctx), Path.cwd(), resolve_database, once=once)
+    def announce(lease: Lease) -> None:
+        log.warning("embedded_started", directory=str(lease.directory), started=lease.started)
+
+    run_worker(given_settings(ctx), Path.cwd(), functools.partial(resolve_database, announce=announce), once=once)

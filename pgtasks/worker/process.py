@@ -17,6 +17,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from pgtasks.database import Database
+from pgtasks.database.errors import is_outage
 from pgtasks.job import RETURN, Completion
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import release_worker
@@ -194,9 +195,13 @@ class WorkerProcess:
         log.warning("worker_aborting", running=self._executor.running)
         self._slots.publish(self._view())
         await self._executor.cancel(_CANCEL_SECONDS)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self._completer.flushed()
                 if self._orphaned:
                     await self._link.attempt(release_worker(self._link.statements, self._link.worker_id))
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            self._link.is_away(error)
         return Exit.ABORTED

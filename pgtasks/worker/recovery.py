@@ -54,24 +54,27 @@ class Death:
 
 async def recover(link: DatabaseLink, death: Death) -> None:
     """Charge or give back all jobs that the dead process held."""
-    if not death.uncharged:
-        await _charge(link, death)
+    charged = 0 if death.uncharged else await _charge(link, death)
     returned, _ = await link.insist(release_worker(link.statements, death.worker_id))
-    log.info("jobs_recovered", worker=death.worker_id, charged=len(death.running), returned=returned)
+    log.info("jobs_recovered", worker=death.worker_id, charged=charged, returned=returned)
 
 
-async def _charge(link: DatabaseLink, death: Death) -> None:
+async def _charge(link: DatabaseLink, death: Death) -> int:
+    """Fail the jobs that were running; returns how many were still held."""
     error = f"WorkerProcessDied: the process that ran this job (pid {death.pid}) ended: {describe_status(death.code)}"
     outcome = Outcome(OutcomeKind.RETRY, error)
     left = list(death.running)
+    charged = 0
     while left:
         states, _ = await link.insist(
             finish_jobs(link.statements, death.worker_id, [(claim, outcome) for claim in left])
         )
         for job_id, state in states.items():
             if state != "busy":
+                charged += 1
                 report = log.warning if state == "retrying" else log.error
                 report("job_retrying" if state == "retrying" else "job_failed", job_id=job_id, state=state, error=error)
         left = [claim for claim in left if states.get(claim.job_id) == "busy"]
         if left:
             await asyncio.sleep(_BUSY_SECONDS)
+    return charged

@@ -47,10 +47,8 @@ async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> N
         try:
             found = await link.attempt(find_unknown_tasks(link.statements, [*tasks, *reported]))
             for name, count in found.items():
-                hint = did_you_mean(name, tasks).removeprefix("; ")
-                log.warning(
-                    "task_unknown", task=name, waiting=count, message=f"no task of that name here {hint}".strip()
-                )
+                message = f"no task of that name here{did_you_mean(name, tasks)}"
+                log.warning("task_unknown", task=name, waiting=count, message=message)
             reported.update(found)
         except Exception as error:
             if not is_outage(error):

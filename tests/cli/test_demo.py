@@ -74,7 +74,9 @@ class Running:
         self.process = subprocess.Popen(
             [*PGTASKS, "demo", "--processes", "2"],
             cwd=cwd,
-            env=clean_environment({"PGTASKS_DATABASE_URL": database, **dict([self.mark.split("=")])}),
+            env=clean_environment(
+                {"PGTASKS_DATABASE_URL": database, "TMPDIR": str(cwd), **dict([self.mark.split("=")])}
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

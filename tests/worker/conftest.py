@@ -94,18 +94,8 @@ class StartWorker(Protocol):
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        if sys.platform == "linux":
-            return False
-    else:
-        return state not in "ZX"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return status.returncode == 0 and status.stdout.strip()[:1] not in ("Z", "X", "")
 
 
 class Database:
