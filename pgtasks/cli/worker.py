@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import functools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pgtasks.cli.database import resolve_database
+from pgtasks.cli.database import announce, resolve_database
 from pgtasks.cli.options import database_options, given_settings, logging_options
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pgtasks.embedded import Lease
+    from pgtasks.settings import Settings
 
 log = get_logger("pgtasks.worker")
 
@@ -55,7 +58,13 @@ def worker(ctx: click.Context, /, *, once: bool, **_settings: object) -> None:
     # Imported here, so that `pgtasks worker --help` need not load what runs jobs.
     from pgtasks.worker.run import run_worker  # noqa: PLC0415
 
-    def announce(lease: Lease) -> None:
-        log.warning("embedded_started", directory=str(lease.directory), started=lease.started)
+    run_worker(given_settings(ctx), Path.cwd(), _resolve, once=once)
 
-    run_worker(given_settings(ctx), Path.cwd(), functools.partial(resolve_database, announce=announce), once=once)
+
+def _resolve(settings: Settings) -> AbstractContextManager[str]:
+    for_programs = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    return resolve_database(settings, announce=_log_lease if for_programs else announce)
+
+
+def _log_lease(lease: Lease) -> None:
+    log.warning("embedded_started", directory=str(lease.directory), started=lease.started)
