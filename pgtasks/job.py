@@ -178,6 +178,8 @@ class Completion:
     outcome: Outcome
     seconds: float = 0.0
     """How long the handler ran."""
+    written: bool = False
+    """Whether the database has accepted the outcome already, in a transaction of the job's own."""
 
 
 def check_priority(priority: int) -> None:

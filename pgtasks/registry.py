@@ -102,6 +102,7 @@ class TaskDecorator:
         priority: int | None = None,
         max_attempts: int | None = None,
         flags: Iterable[str] | None = None,
+        transactional: bool = False,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def __call__(self, handler: Any = None, /, **options: Any) -> Any:
@@ -128,6 +129,11 @@ class TaskDecorator:
             handler = handler.handler  # one `@task` above another: the same function under two names
         _check_handler(handler, options)
         task = Task(handler, options, self._enqueuer)
+        if options.transactional and not task.takes_context:
+            raise TaskDefinitionError(
+                f"Task {task.name!r} at {task.place} is transactional, but cannot get at its transaction: "
+                f"give its handler a second parameter `ctx: JobContext`, and use `ctx.connection`"
+            )
         self._registry.add(task)
         return task
 
@@ -151,6 +157,8 @@ def _check_options(options: dict[str, Any]) -> TaskOptions:
                 check(options[name])
         if options.get("flags") is not None:
             options = {**options, "flags": check_flags(options["flags"])}
+        if not isinstance(options.get("transactional", False), bool):
+            raise JobOptionError(f"transactional={options['transactional']!r} must be True or False")
     except JobOptionError as error:
         raise TaskDefinitionError(f"@task: {error}") from None
     return TaskOptions(**options)

@@ -57,6 +57,8 @@ class TaskOptions:
     """How often a job is tried; 25 by default."""
     flags: tuple[str, ...] | None = None
     """Flags for its jobs."""
+    transactional: bool = False
+    """Whether the job's end commits together with what the handler writes on `ctx.connection`."""
 
 
 class Task(Generic[P, R]):

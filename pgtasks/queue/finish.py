@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgtasks.database import Row
-    from pgtasks.job import Claim, Outcome
+    from pgtasks.job import Claim, Job, Outcome
     from pgtasks.sql import Statements
 
 
@@ -34,6 +34,13 @@ def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Out
         [claim.keyed for claim, _ in ends],
     )
     return Operation("finish_jobs", sql.get("finish_jobs"), parameters, dict)
+
+
+def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:
+    """Write a job's success in the caller's transaction; returns whether its claim was still held."""
+    claim = job.claim
+    parameters = (job.locked_by, claim.job_id, claim.locked_at, claim.keyed)
+    return Operation("finish_in_transaction", sql.get("finish_in_transaction"), parameters, bool)
 
 
 def release_worker(sql: Statements, worker_id: str, keep: Sequence[int] = ()) -> Operation[int]:

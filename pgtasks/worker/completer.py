@@ -88,12 +88,15 @@ class Completer:
 
     async def _write(self, batch: list[Completion]) -> list[Completion]:
         """Write a batch; returns what has been dealt with, which is all but the jobs whose rows are busy."""
-        ends = [(completion.job.claim, completion.outcome) for completion in batch]
-        operation = finish_jobs(self._link.statements, self._link.worker_id, ends)
-        states, tries = await self._link.insist(operation)
+        ends = [(completion.job.claim, completion.outcome) for completion in batch if not completion.written]
+        states: dict[int, str] = {}
+        tries = 1
+        if ends:
+            operation = finish_jobs(self._link.statements, self._link.worker_id, ends)
+            states, tries = await self._link.insist(operation)
         written = []
         for completion in batch:
-            state = states.get(completion.job.id)
+            state = "deleted" if completion.written else states.get(completion.job.id)
             if state == "busy":
                 self._busy.append(completion)
             else:

@@ -1,5 +1,7 @@
 """Running handlers: a job goes in, an outcome comes out. Nothing here touches SQL.
 
+A transactional task's success is the exception: its own transaction has told the database already.
+
 `async def` handlers run as tasks of the event loop, plain functions in threads. Each running job has a slot, and there
 are `concurrency` of them in all. Slots are taken and left in the loop's thread only; threads hand their outcomes over
 through a deque, and wake the loop once for as many as have come together.
@@ -20,16 +22,17 @@ from pgtasks.errors import PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
 from pgtasks.logs import job_context
 from pgtasks.worker.failure import describe
+from pgtasks.worker.transactions import async_job_transaction, job_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgtasks.app import App
     from pgtasks.job import Job
-    from pgtasks.registry import Registry
     from pgtasks.tasks import AnyTask
     from pgtasks.worker.slots import ProcessSlots
 
-_Start = tuple[int, "Job", "AnyTask", tuple[Any, ...]]
+_Start = tuple[int, "Job", "AnyTask"]
 
 
 class Executor:
@@ -37,12 +40,12 @@ class Executor:
 
     def __init__(
         self,
-        registry: Registry,
+        app: App,
         concurrency: int,
         slots: ProcessSlots,
         on_ended: Callable[[list[Completion]], None],
     ) -> None:
-        self._registry = registry
+        self._app = app
         self._slots = slots
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
@@ -74,19 +77,19 @@ class Executor:
         slot = self._free.pop()
         self._running[slot] = job
         self._slots.take(slot, job)
+        task = self._app.registry[job.task]
         try:
-            task = self._registry[job.task]
-            arguments = _arguments(task, job)
+            _ = job.payload  # decoded here, once
         except PayloadError as error:
             # No later attempt would read it either.
             self._end(slot, Completion(job, Outcome(OutcomeKind.FAIL, describe(error))))
             return
         if task.is_async:
-            running = self._loop.create_task(self._run_async(slot, job, task, arguments))
+            running = self._loop.create_task(self._run_async(slot, job, task))
             self._tasks.add(running)
             running.add_done_callback(self._tasks.discard)
         else:
-            self._threads.submit((slot, job, task, arguments))
+            self._threads.submit((slot, job, task))
 
     async def cancel(self, seconds: float) -> None:
         """Cancel the jobs of `async def` handlers and wait so long for them to end; they go back without a charge."""
@@ -98,31 +101,40 @@ class Executor:
         self._collect()
 
     def _run_plain(self, start: _Start) -> None:
-        slot, job, task, arguments = start
+        slot, job, task = start
+        transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
             try:
-                result = task.handler(*arguments)
+                if transactional:
+                    with job_transaction(self._app, job) as connection:
+                        _call(task, _arguments(task, job, connection))
+                else:
+                    _call(task, _arguments(task, job))
                 outcome = SUCCESS
-                if inspect.iscoroutine(result):
-                    result.close()
-                    outcome = _never_awaited(task)
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
                 outcome = Outcome(OutcomeKind.RETRY, describe(error))
-        self._end(slot, Completion(job, outcome, time.monotonic() - began))
+        written = transactional and outcome is SUCCESS
+        self._end(slot, Completion(job, outcome, time.monotonic() - began, written))
 
-    async def _run_async(self, slot: int, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> None:
+    async def _run_async(self, slot: int, job: Job, task: AnyTask) -> None:
+        transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
             try:
-                await task.handler(*arguments)
+                if transactional:
+                    async with async_job_transaction(self._app, job) as connection:
+                        await task.handler(*_arguments(task, job, connection))
+                else:
+                    await task.handler(*_arguments(task, job))
                 outcome = SUCCESS
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
                 if self._aborting and isinstance(error, asyncio.CancelledError):
                     outcome = RETURN
                 else:
                     outcome = Outcome(OutcomeKind.RETRY, describe(error))
-        self._end(slot, Completion(job, outcome, time.monotonic() - began))
+        written = transactional and outcome is SUCCESS
+        self._end(slot, Completion(job, outcome, time.monotonic() - began, written))
 
     def _end(self, slot: int, completion: Completion) -> None:
         """Hand a completion over to the loop, from any thread."""
@@ -168,15 +180,15 @@ class _Threads:
             self._idle.release()
 
 
-def _arguments(task: AnyTask, job: Job) -> tuple[Any, ...]:
+def _arguments(task: AnyTask, job: Job, connection: Any = None) -> tuple[Any, ...]:
     if task.takes_context:
-        context = JobContext(job)
+        context = JobContext(job, connection)
         return (job.payload, context) if task.takes_payload else (context,)
     return (job.payload,) if task.takes_payload else ()
 
 
-def _never_awaited(task: AnyTask) -> Outcome:
-    return Outcome(
-        OutcomeKind.RETRY,
-        f"TypeError: Task {task.name!r} returned a coroutine that nobody awaits; declare it with `async def`",
-    )
+def _call(task: AnyTask, arguments: tuple[Any, ...]) -> None:
+    result = task.handler(*arguments)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; declare it with `async def`")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import traceback
+from pathlib import Path
 
+_OWN = str(Path(__file__).parent) + os.sep
 _LONGEST = 16_000
 _FRAMES = 40
 
@@ -13,8 +16,9 @@ def describe(error: BaseException) -> str:
 
     Values of variables are not in it. The text holds nothing that a `text` column cannot.
     """
-    own_frame = error.__traceback__
-    frames = own_frame.tb_next if own_frame is not None else None
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
+        frames = frames.tb_next
     summary = _summary(error)
     if frames is None:
         return summary

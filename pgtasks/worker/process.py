@@ -64,7 +64,7 @@ class WorkerProcess:
             app.database.conninfo, max_connections=_CONNECTIONS, application_name=f"pgtasks {worker_id}"
         )
         self._link = DatabaseLink(database, app.statements, worker_id)
-        self._executor = Executor(app.registry, settings.concurrency, slots, self._ended)
+        self._executor = Executor(app, settings.concurrency, slots, self._ended)
         self._completer = Completer(self._link, self._written)
         self._claimer = Claimer(
             self._link,

@@ -150,6 +150,7 @@ def db(database: str) -> Iterator[Database]:
                 position bigint generated always as identity primary key, job_id bigint, attempt int, what text, pid int
             );
             create table permits (name text);
+            create table ledger (job_id bigint, attempt int);
         """)
         yield Database(connection, app)
     app.close()

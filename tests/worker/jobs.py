@@ -18,6 +18,7 @@ app = App()
 plain_log = logging.getLogger("jobs.plain")
 struct_log = structlog.get_logger("jobs.struct")
 
+BOOK = "insert into public.ledger (job_id, attempt) values (%s, %s)"
 RECORD = "insert into public.effects (job_id, attempt, what, pid) values (%s, %s, %s, %s)"
 
 
@@ -119,6 +120,42 @@ def die(payload: dict[str, Any], ctx: JobContext) -> None:
     if how == "segfault":
         ctypes.string_at(0)
     os.kill(os.getpid(), payload["signal"])
+
+
+@task(transactional=True)
+def pay(payload: dict[str, Any], ctx: JobContext) -> None:
+    """Writes in its transaction, then does as the payload says, on its first attempt only."""
+    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    then = payload.get("then") if ctx.attempt == 1 else None
+    if then == "die":
+        os.kill(os.getpid(), 9)
+    if then == "fail":
+        raise RuntimeError("after the write")
+    if then == "wait":
+        record(ctx, "began")
+        with current_app().connection() as connection:
+            while connection.execute("select from public.permits").fetchone() is None:
+                time.sleep(0.01)
+
+
+@task(transactional=True)
+async def pay_async(payload: dict[str, Any], ctx: JobContext) -> None:
+    await ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    if payload.get("then") == "fail" and ctx.attempt == 1:
+        raise RuntimeError("after the write")
+    if payload.get("then") == "die" and ctx.attempt == 1:
+        os.kill(os.getpid(), 9)
+
+
+@task(transactional=True, name="pay_not_awaited")
+def pay_returns_coroutine(payload: Any, ctx: JobContext) -> Any:
+    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    return asyncio.sleep(0)
+
+
+@task
+def no_transaction(payload: Any, ctx: JobContext) -> None:
+    ctx.connection.execute("select 1")
 
 
 @task

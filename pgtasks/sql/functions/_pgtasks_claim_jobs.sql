@@ -1,14 +1,23 @@
 -- Locks up to max_jobs eligible jobs for a worker and returns them in claim order: priority, run_at, id.
 --
--- A named queue has at most one job in flight, its first eligible one. What guarantees it is the lock on the queue's row:
--- it is taken before the job's, in a statement of its own, so that the job is looked at as it is once nobody else can
--- claim from that queue. Where the job has changed meanwhile or is held by someone, the queue is left alone: neither is
--- its second job taken nor does the queue stay locked. A reference worker locks the same rows. A queue whose row is
--- missing (the reference's cleanup can delete it while a job is being added) counts as locked until
+-- A named queue has at most one job in flight, its first eligible one. What guarantees it is the lock on the queue's
+-- row: it is taken before the job's, in a statement of its own, so that the job is looked at as it is once nobody else
+-- can claim from that queue. Where the job has changed meanwhile or is held by someone, the queue is left alone:
+-- neither is its second job taken nor does the queue stay locked. A reference worker locks the same rows. A queue whose
+-- row is missing (the reference's cleanup can delete it while a job is being added) counts as locked until
 -- _pgtasks_sweep_stale_locks puts it back.
 --
--- A job on its last attempt is taken only if it is among the first free_slots of the batch: it must not wait in a worker
--- that may die, since nothing would be left to run it again.
+-- A job on its last attempt is taken only if it is among the first free_slots of the batch: it must not wait in a
+-- worker that may die, since nothing would be left to run it again.
+--
+-- The settings keep the plans what they are meant to be, here and in the functions called from here:
+--   plan_cache_mode           one plan for all calls: to plan these statements takes longer than to run them
+--   enable_seqscan,           the indexes are in claim order, and a walk along one ends after a few jobs. Statistics
+--   enable_bitmapscan,        that are out of date, as they always are in a queue, make the planner read and sort the
+--   enable_sort,              whole backlog instead. A few rows are still sorted where no index has the order.
+--   enable_incremental_sort
+--   jit                       a plan with a sort that is off looks so costly to PostgreSQL before 18 that it is
+--                             compiled, which took seconds on 15
 create or replace function {gw}._pgtasks_claim_jobs(
   worker_id text,
   task_identifiers text[],
@@ -73,7 +82,7 @@ begin
     ) as ready;
 
     if cardinality(v_ready_ids) = _pgtasks_claim_jobs.max_jobs then
-      -- Only heads of queues that come before the last of these can be used.
+      -- Only heads of queues that come before the last of these can be used: the ids are in claim order.
       select jobs.* into v_last
       from {gw}._private_jobs as jobs
       where jobs.id = v_ready_ids[_pgtasks_claim_jobs.max_jobs];
@@ -125,19 +134,19 @@ begin
   if v_queued_ids is null and not v_last_attempts then
     v_ids := v_ready_ids;
   else
-  select array_agg(ranked.id), array_agg(ranked.job_queue_id) filter (where ranked.job_queue_id is not null)
-  into v_ids, v_queue_ids
-  from (
-    select
-      jobs.id,
-      jobs.job_queue_id,
-      jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt,
-      row_number() over (order by jobs.priority, jobs.run_at, jobs.id) as position
-    from {gw}._private_jobs as jobs
-    where jobs.id = any(v_ready_ids || v_queued_ids)
-  ) as ranked
-  where ranked.position <= _pgtasks_claim_jobs.max_jobs
-    and (ranked.position <= _pgtasks_claim_jobs.free_slots or not ranked.is_last_attempt);
+    select array_agg(ranked.id), array_agg(ranked.job_queue_id) filter (where ranked.job_queue_id is not null)
+    into v_ids, v_queue_ids
+    from (
+      select
+        jobs.id,
+        jobs.job_queue_id,
+        jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt,
+        row_number() over (order by jobs.priority, jobs.run_at, jobs.id) as position
+      from {gw}._private_jobs as jobs
+      where jobs.id = any(v_ready_ids || v_queued_ids)
+    ) as ranked
+    where ranked.position <= _pgtasks_claim_jobs.max_jobs
+      and (ranked.position <= _pgtasks_claim_jobs.free_slots or not ranked.is_last_attempt);
   end if;
   if v_ids is null then
     return;

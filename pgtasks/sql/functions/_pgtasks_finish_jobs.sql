@@ -1,8 +1,9 @@
--- Writes how claims by a worker ended, and returns for each that was still held what became of its job. Ids that are not
--- returned were lost: somebody else has cleared the lock or holds the job now. The arrays belong together by position:
+-- Writes how claims by a worker ended, and returns for each that was still held what became of its job. Ids that are
+-- not returned were lost: somebody else has cleared the lock or holds the job now. The arrays belong together by
+-- position:
 --   outcomes     success  the job is deleted
---                retry    it runs again, after `delay` or the usual back-off, or has failed if its attempts are used up;
---                         `payload`, if given, is what is left of a batch
+--                retry    it runs again, after `delay` or the usual back-off, or has failed if its attempts are used
+--                         up; `payload`, if given, is what is left of a batch
 --                fail     it has failed permanently
 --                snooze   it runs again after `delay`; the attempt is not counted
 --                return   it was not started: as it was before
@@ -11,12 +12,15 @@
 --
 -- A job that lost its key meanwhile was superseded or removed; only its success is of interest, it never runs again.
 --
--- Rows are locked in the order of their ids, jobs before queues. `id = any (array[…])` below is there to hold that order
--- and to keep the plan from depending on statistics: it is a join that can only be done by looking up one id after the
--- other.
+-- Rows are locked in the order of their ids, jobs before queues. `id = any (array[…])` below is there to hold that
+-- order and to keep the plan from depending on statistics: it is a join that can only be done by looking up one id
+-- after the other.
 --
--- With wait_for_locks => false, a job whose row somebody else has locked (a long transaction that adds a job with its key)
--- is not waited for; its state is `busy`, nothing was done, and the call is to be repeated for it.
+-- With wait_for_locks => false, a job whose row somebody else has locked (a long transaction that adds a job with its
+-- key) is not waited for; its state is `busy`, nothing was done, and the call is to be repeated for it.
+--
+-- The settings: one plan for all calls, since to plan these statements takes longer than to run them; no sequential and
+-- no bitmap scan, since ids are looked up one by one in a table whose statistics are always out of date.
 create or replace function {gw}._pgtasks_finish_jobs(
   worker_id text,
   ids bigint[],

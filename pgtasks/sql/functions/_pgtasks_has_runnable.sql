@@ -1,5 +1,6 @@
--- Whether a claim could take a job now. Locks nothing and looks the way a claim does: at the heads of free queues, then,
--- for the jobs without a queue, at the first due one of each task and priority.
+-- Whether a claim could take a job now. Locks nothing and looks the way a claim does: at the heads of free queues,
+-- then, for the jobs without a queue, at the first due one of each task and priority. Why the settings, see
+-- _pgtasks_claim_jobs.
 create or replace function {gw}._pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
 returns boolean
 language plpgsql

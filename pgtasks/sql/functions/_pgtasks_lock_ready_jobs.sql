@@ -3,6 +3,11 @@
 --
 -- First a look at a bounded number of jobs in claim order; only if that ended in the middle of jobs that this worker
 -- cannot take, the jobs of each of its tasks.
+--
+-- The look and the locking are lateral joins without an `order by` around them, on purpose: what a lateral join's right
+-- side refers to makes it a nested loop, which keeps the order of its left side, priorities from `level` and jobs by
+-- index. An `order by` outside would have all candidates locked before the first `limit` counts. So `job_ids` is in
+-- claim order, which _pgtasks_claim_jobs relies on.
 create or replace function {gw}._pgtasks_lock_ready_jobs(
   task_ids integer[],
   forbidden_flags text[],

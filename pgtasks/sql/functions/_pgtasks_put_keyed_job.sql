@@ -1,8 +1,9 @@
 -- Adds a job that has a key, or does to the one that has this key what the mode says. Always returns a row.
 --
--- Two things order concurrent calls on a key: the lock on the row that has it, and the unique index on it, where a second
--- inserter waits for the first. A worker that is just claiming the row is waited for too; what it did is what is decided
--- on. Only READ COMMITTED gets here twice: under REPEATABLE READ and SERIALIZABLE a conflict is an ordinary 40001.
+-- Two things order concurrent calls on a key: the lock on the row that has it, and the unique index on it, where a
+-- second inserter waits for the first. A worker that is just claiming the row is waited for too; what it did is what is
+-- decided on. Only READ COMMITTED gets here twice: under REPEATABLE READ and SERIALIZABLE a conflict is an ordinary
+-- 40001.
 create or replace function {gw}._pgtasks_put_keyed_job(
   task_id integer,
   payload json,

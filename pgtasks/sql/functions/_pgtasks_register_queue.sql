@@ -1,5 +1,5 @@
--- The id of a queue that was not found. `on conflict do nothing` uses up an identity value even where it does nothing, so
--- callers look before they ask.
+-- The id of a queue that was not found. `on conflict do nothing` uses up an identity value even where it does nothing,
+-- so callers look before they ask.
 create or replace function {gw}._pgtasks_register_queue(queue_name text)
 returns integer
 language plpgsql

@@ -1,5 +1,6 @@
--- Gives back what a worker holds, as if it had returned each job without starting it, and returns the ids of these jobs.
--- For workers that are dead, and for claims whose answer was lost: a worker that is alive keeps the jobs it knows of.
+-- Gives back what a worker holds, as if it had returned each job without starting it, and returns the ids of these
+-- jobs. For workers that are dead, and for claims whose answer was lost: a worker that is alive keeps the jobs it knows
+-- of.
 create or replace function {gw}._pgtasks_release_worker(worker_id text, keep_ids bigint[] = '{{}}')
 returns setof bigint
 language plpgsql

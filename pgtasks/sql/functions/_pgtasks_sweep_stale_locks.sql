@@ -1,6 +1,6 @@
--- Clears locks that are older than four hours, whoever holds them; such a job runs again now, not in the past. Puts back
--- queues that were deleted while a job of theirs was being added, under their old ids: without them these jobs would never
--- run. Returns how many of each.
+-- Clears locks that are older than four hours, whoever holds them; such a job runs again now, not in the past. Puts
+-- back queues that were deleted while a job of theirs was being added, under their old ids: without them these jobs
+-- would never run. Returns how many of each.
 create or replace function {gw}._pgtasks_sweep_stale_locks(
   out unlocked_jobs bigint,
   out unlocked_queues bigint,

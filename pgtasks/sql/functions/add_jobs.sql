@@ -11,8 +11,8 @@ begin
   select count(spec.job_key), count(distinct spec.job_key) into v_keys, v_distinct_keys
   from unnest(add_jobs.specs) as spec;
 
-  -- In order, so that two calls that register the same names at once wait for each other and do not deadlock. A spec that
-  -- is null, or has no identifier, fails here on the not-null constraint.
+  -- In order, so that two calls that register the same names at once wait for each other and do not deadlock. A spec
+  -- that is null, or has no identifier, fails here on the not-null constraint.
   insert into {gw}._private_tasks (identifier)
   select distinct spec.identifier
   from unnest(add_jobs.specs) as spec

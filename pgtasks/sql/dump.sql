@@ -1,0 +1,264 @@
+-- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
+-- Written by `python -m tests.sql.dump`, compared by the tests.
+
+-- functions: revision 1, digest fadce5957e99c139
+
+sequence job_queues_id_seq
+
+sequence jobs_id_seq1
+
+sequence tasks_id_seq
+
+table _pgtasks_functions
+  only_row boolean not null default true
+  revision integer not null
+  public boolean not null
+  ts timestamp with time zone not null default now()
+  constraint _pgtasks_functions_only_row_check CHECK (only_row)
+  constraint _pgtasks_functions_pkey PRIMARY KEY (only_row)
+  CREATE UNIQUE INDEX _pgtasks_functions_pkey ON graphile_worker._pgtasks_functions USING btree (only_row)
+
+table _pgtasks_key_locks unlogged
+  key_hash bigint not null
+  constraint _pgtasks_key_locks_pkey PRIMARY KEY (key_hash)
+  CREATE UNIQUE INDEX _pgtasks_key_locks_pkey ON graphile_worker._pgtasks_key_locks USING btree (key_hash)
+
+table _pgtasks_migrations
+  id integer not null
+  name text not null
+  ts timestamp with time zone not null default now()
+  breaking boolean not null default false
+  adopted boolean not null default false
+  constraint _pgtasks_migrations_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX _pgtasks_migrations_pkey ON graphile_worker._pgtasks_migrations USING btree (id)
+
+table _private_job_queues with row level security
+  id integer not null generated always as identity
+  queue_name text not null
+  locked_at timestamp with time zone
+  locked_by text
+  is_available boolean not null generated always as (locked_at IS NULL) stored
+  constraint job_queues_pkey1 PRIMARY KEY (id)
+  constraint job_queues_queue_name_check CHECK ((length(queue_name) <= 128))
+  constraint job_queues_queue_name_key UNIQUE (queue_name)
+  CREATE UNIQUE INDEX job_queues_pkey1 ON graphile_worker._private_job_queues USING btree (id)
+  CREATE UNIQUE INDEX job_queues_queue_name_key ON graphile_worker._private_job_queues USING btree (queue_name)
+
+table _private_jobs with row level security
+  id bigint not null generated always as identity
+  job_queue_id integer
+  task_id integer not null
+  payload json not null default '{}'::json
+  priority smallint not null default 0
+  run_at timestamp with time zone not null default now()
+  attempts smallint not null default 0
+  max_attempts smallint not null default 25
+  last_error text
+  created_at timestamp with time zone not null default now()
+  updated_at timestamp with time zone not null default now()
+  key text
+  locked_at timestamp with time zone
+  locked_by text
+  revision integer not null default 0
+  flags jsonb
+  is_available boolean not null generated always as ((locked_at IS NULL) AND (attempts < max_attempts)) stored
+  constraint jobs_key_check CHECK (((length(key) > 0) AND (length(key) <= 512)))
+  constraint jobs_key_key1 UNIQUE (key)
+  constraint jobs_max_attempts_check CHECK ((max_attempts >= 1))
+  constraint jobs_pkey1 PRIMARY KEY (id)
+  CREATE INDEX _pgtasks_jobs_queue_heads_idx ON graphile_worker._private_jobs USING btree (job_queue_id, priority, run_at, id) WHERE (is_available AND (job_queue_id IS NOT NULL))
+  CREATE INDEX _pgtasks_jobs_queued_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id, job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
+  CREATE INDEX _pgtasks_jobs_queued_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) INCLUDE (job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
+  CREATE INDEX _pgtasks_jobs_ready_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id) WHERE (is_available AND (job_queue_id IS NULL))
+  CREATE INDEX _pgtasks_jobs_ready_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) WHERE (is_available AND (job_queue_id IS NULL))
+  CREATE UNIQUE INDEX jobs_key_key1 ON graphile_worker._private_jobs USING btree (key)
+  CREATE INDEX jobs_main_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id, job_queue_id) WHERE (is_available = true)
+  CREATE INDEX jobs_no_queue_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id) WHERE ((is_available = true) AND (job_queue_id IS NULL))
+  CREATE UNIQUE INDEX jobs_pkey1 ON graphile_worker._private_jobs USING btree (id)
+
+table _private_known_crontabs with row level security
+  identifier text not null
+  known_since timestamp with time zone not null
+  last_execution timestamp with time zone
+  constraint known_crontabs_pkey PRIMARY KEY (identifier)
+  CREATE UNIQUE INDEX known_crontabs_pkey ON graphile_worker._private_known_crontabs USING btree (identifier)
+
+table _private_tasks with row level security
+  id integer not null generated always as identity
+  identifier text not null
+  constraint tasks_identifier_check CHECK ((length(identifier) <= 128))
+  constraint tasks_identifier_key UNIQUE (identifier)
+  constraint tasks_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX tasks_identifier_key ON graphile_worker._private_tasks USING btree (identifier)
+  CREATE UNIQUE INDEX tasks_pkey ON graphile_worker._private_tasks USING btree (id)
+
+table migrations
+  id integer not null
+  ts timestamp with time zone not null default now()
+  breaking boolean not null default false
+  constraint migrations_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX migrations_pkey ON graphile_worker.migrations USING btree (id)
+
+type job_spec
+  identifier text
+  payload json
+  queue_name text
+  run_at timestamp with time zone
+  max_attempts smallint
+  job_key text
+  priority smallint
+  flags text[]
+
+view jobs
+  id bigint
+  queue_name text
+  task_identifier text
+  priority smallint
+  run_at timestamp with time zone
+  attempts smallint
+  max_attempts smallint
+  last_error text
+  created_at timestamp with time zone
+  updated_at timestamp with time zone
+  key text
+  locked_at timestamp with time zone
+  locked_by text
+  revision integer
+  flags jsonb
+  SELECT jobs.id, job_queues.queue_name, tasks.identifier AS task_identifier, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at, jobs.updated_at, jobs.key, jobs.locked_at, jobs.locked_by, jobs.revision, jobs.flags FROM ((graphile_worker._private_jobs jobs JOIN graphile_worker._private_tasks tasks ON ((tasks.id = jobs.task_id))) LEFT JOIN graphile_worker._private_job_queues job_queues ON ((job_queues.id = jobs.job_queue_id)));
+
+function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer)
+  returns TABLE(id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb)
+  language plpgsql
+  volatile
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_sort=off
+  set enable_incremental_sort=off
+  set jit=off
+
+function _pgtasks_concat_json_arrays(a json, b json)
+  returns json
+  language sql
+  immutable
+
+function _pgtasks_find_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, OUT job_ids bigint[], OUT job_queue_ids integer[])
+  returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_finish_jobs(worker_id text, ids bigint[], locked_ats timestamp with time zone[], outcomes text[], last_errors text[], delays double precision[], payloads json[], had_keys boolean[], wait_for_locks boolean DEFAULT true)
+  returns TABLE(id bigint, state text)
+  language plpgsql
+  volatile
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+
+function _pgtasks_flags_object(flags text[])
+  returns jsonb
+  language sql
+  immutable
+
+function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
+  returns boolean
+  language plpgsql
+  volatile
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_sort=off
+  set enable_incremental_sort=off
+  set jit=off
+
+function _pgtasks_lock_idle_jobs(job_ids bigint[])
+  returns bigint[]
+  language sql
+  volatile
+
+function _pgtasks_lock_job_keys(job_keys text[])
+  returns bigint[]
+  language plpgsql
+  volatile
+
+function _pgtasks_lock_ready_jobs(task_ids integer[], forbidden_flags text[], max_jobs integer, OUT job_ids bigint[], OUT last_attempts boolean, OUT contended boolean)
+  returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_put_distinct_jobs(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean)
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function _pgtasks_put_jobs_in_turn(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean)
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function _pgtasks_put_keyed_job(task_id integer, payload json, job_queue_id integer, run_at timestamp with time zone, max_attempts smallint, job_key text, priority smallint, flags jsonb, job_key_mode text)
+  returns graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function _pgtasks_register_queue(queue_name text)
+  returns integer
+  language plpgsql
+  volatile
+
+function _pgtasks_register_task(identifier text)
+  returns integer
+  language plpgsql
+  volatile
+
+function _pgtasks_release_worker(worker_id text, keep_ids bigint[] DEFAULT '{}'::bigint[])
+  returns SETOF bigint
+  language plpgsql
+  volatile
+
+function _pgtasks_resolve_specs(specs graphile_worker.job_spec[])
+  returns TABLE(spec_position bigint, job_key text, task_id integer, job_queue_id integer, payload json, run_at timestamp with time zone, max_attempts smallint, priority smallint, flags jsonb)
+  language sql
+  volatile
+
+function _pgtasks_sweep_stale_locks(OUT unlocked_jobs bigint, OUT unlocked_queues bigint, OUT restored_queues bigint)
+  returns record
+  language plpgsql
+  volatile
+
+function add_job(identifier text, payload json DEFAULT NULL::json, queue_name text DEFAULT NULL::text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT NULL::integer, job_key text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, flags text[] DEFAULT NULL::text[], job_key_mode text DEFAULT 'replace'::text)
+  returns graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function add_jobs(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean DEFAULT false)
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function complete_jobs(job_ids bigint[])
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function force_unlock_workers(worker_ids text[])
+  returns void
+  language plpgsql
+  volatile
+
+function permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function remove_job(job_key text)
+  returns graphile_worker._private_jobs
+  language plpgsql
+  volatile
+  strict
+
+function reschedule_jobs(job_ids bigint[], run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority integer DEFAULT NULL::integer, attempts integer DEFAULT NULL::integer, max_attempts integer DEFAULT NULL::integer)
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile

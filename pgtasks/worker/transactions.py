@@ -1,0 +1,51 @@
+"""`@task(transactional=True)`: the job's end commits with its effects, or neither does.
+
+The handler gets a connection in an open transaction. When it returns, the job is deleted in that same transaction,
+guarded by its claim, and the transaction commits: whoever sees the effects no longer sees the job. If the handler
+raises, the process dies or the claim was lost, all of it is rolled back, and the job fails or runs again as any other.
+
+Only what becomes of a commit whose answer is lost cannot be known here. The job is then failed like others, which
+changes nothing if the commit was done: the claim is gone with the job.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.database import run, run_async
+from pgtasks.errors import LostClaimError
+from pgtasks.queue.finish import finish_in_transaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import psycopg
+
+    from pgtasks.app import App
+    from pgtasks.job import Job
+
+
+@contextmanager
+def job_transaction(app: App, job: Job) -> Iterator[psycopg.Connection[Any]]:
+    """Lend a connection in a transaction that ends the job when the block ends well.
+
+    Raises:
+        LostClaimError: somebody else has the job, and nothing was done.
+    """
+    with app.connection() as connection, connection.transaction():
+        yield connection
+        _expect_held(job, run(connection, finish_in_transaction(app.statements, job)))
+
+
+@asynccontextmanager
+async def async_job_transaction(app: App, job: Job) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Do what `job_transaction` does, for `async def` handlers."""
+    async with app.async_connection() as connection, connection.transaction():
+        yield connection
+        _expect_held(job, await run_async(connection, finish_in_transaction(app.statements, job)))
+
+
+def _expect_held(job: Job, held: bool) -> None:
+    if not held:
+        raise LostClaimError(f"job {job.id} was taken away from this worker while it ran, so its transaction is undone")

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.sql.dump import PATH, dump
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@pytest.mark.every_postgres
+def test_a_fresh_install_leaves_what_the_committed_dump_says(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Where this is meant to differ, write the dump anew: `python -m tests.sql.dump`."""
+    assert dump(connection, schema) == PATH.read_text(encoding="utf-8")
