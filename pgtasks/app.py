@@ -12,7 +12,7 @@ from psycopg import errors as pg
 from pgtasks import embedded
 from pgtasks.database import Database, explain
 from pgtasks.database.errors import is_connection_lost, reason_of
-from pgtasks.errors import DatabaseUnavailableError, JobOptionError, SchemaPendingError
+from pgtasks.errors import AppLoadError, DatabaseUnavailableError, JobOptionError, SchemaPendingError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
 from pgtasks.queue import enqueue
@@ -101,7 +101,11 @@ class App:
     def configure(self, settings: Settings) -> None:
         """Use these settings in place of those that would be read. For a worker's processes, before any other use."""
         with self._lock:
-            assert self._database is None, "the database is already in use"
+            if self._database is not None:
+                raise AppLoadError(
+                    "the application has used the database while it was imported, and a connection cannot be taken "
+                    "into worker processes; move adding jobs and the like from module level into functions"
+                )
             self._settings = settings
             self._statements = None
 

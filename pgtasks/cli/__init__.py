@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the command's name; those of this process by default.
     """
+    _open_standard_streams()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         if sys.stdout is not None:  # it is None when the process was started without one
@@ -107,6 +108,18 @@ def _run(argv: list[str]) -> int:
     with pgtasks.make_context("pgtasks", argv) as ctx:
         code = pgtasks.invoke(ctx)
     return code if isinstance(code, int) else 0
+
+
+def _open_standard_streams() -> None:
+    """Put nothing in the place of standard streams that are closed, before a socket or file gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number: this one
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
 
 
 def _silence_stdout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgtasks.database import Operation
@@ -43,9 +44,32 @@ def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:
     return Operation("finish_in_transaction", sql.get("finish_in_transaction"), parameters, bool)
 
 
-def release_worker(sql: Statements, worker_id: str, keep: Sequence[int] = ()) -> Operation[int]:
-    """Give back all jobs that `worker_id` holds but those whose ids are in `keep`; returns how many."""
-    return Operation("release_worker", sql.get("release_worker"), (worker_id, list(keep)), _count)
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a call of `release_worker` did."""
+
+    returned: int
+    """How many jobs it gave back."""
+    busy: tuple[int, ...]
+    """Ids of jobs that it could not, since somebody's open transaction has locked their rows."""
+    claiming: bool
+    """Whether it did nothing, since a claim of the worker is still being executed."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the call need not be repeated."""
+        return not (self.busy or self.claiming)
+
+
+def release_worker(
+    sql: Statements, worker_id: str, keep: Sequence[int] = (), *, retire: bool = False
+) -> Operation[Released]:
+    """Give back all jobs that `worker_id` holds but those whose ids are in `keep`.
+
+    With `retire`, for a worker that has ended, it can claim nothing any more: its last statement may still be on its
+    way.
+    """
+    return Operation("release_worker", sql.get("release_worker"), (worker_id, list(keep), retire), _released)
 
 
 def sweep_stale_locks(sql: Statements) -> Operation[dict[str, int]]:
@@ -53,8 +77,10 @@ def sweep_stale_locks(sql: Statements) -> Operation[dict[str, int]]:
     return Operation("sweep_stale_locks", sql.get("sweep_stale_locks"), (), _sweep_counts)
 
 
-def _count(rows: list[Row]) -> int:
-    return int(rows[0][0])
+def _released(rows: list[Row]) -> Released:
+    busy = tuple(job_id for job_id, state in rows if state == "busy")
+    claiming = any(state == "claiming" for _, state in rows)
+    return Released(len(rows) - len(busy) - claiming, busy, claiming)
 
 
 def _sweep_counts(rows: list[Row]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest fadce5957e99c139
+-- functions: revision 1, digest 806f333fed229c16
 
 sequence job_queues_id_seq
 
@@ -31,6 +31,12 @@ table _pgtasks_migrations
   adopted boolean not null default false
   constraint _pgtasks_migrations_pkey PRIMARY KEY (id)
   CREATE UNIQUE INDEX _pgtasks_migrations_pkey ON graphile_worker._pgtasks_migrations USING btree (id)
+
+table _pgtasks_retired_workers
+  worker_id text not null
+  ts timestamp with time zone not null default now()
+  constraint _pgtasks_retired_workers_pkey PRIMARY KEY (worker_id)
+  CREATE UNIQUE INDEX _pgtasks_retired_workers_pkey ON graphile_worker._pgtasks_retired_workers USING btree (worker_id)
 
 table _private_job_queues with row level security
   id integer not null generated always as identity
@@ -212,8 +218,8 @@ function _pgtasks_register_task(identifier text)
   language plpgsql
   volatile
 
-function _pgtasks_release_worker(worker_id text, keep_ids bigint[] DEFAULT '{}'::bigint[])
-  returns SETOF bigint
+function _pgtasks_release_worker(worker_id text, keep_ids bigint[] DEFAULT '{}'::bigint[], retire boolean DEFAULT false)
+  returns TABLE(id bigint, state text)
   language plpgsql
   volatile
 

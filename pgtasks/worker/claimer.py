@@ -25,6 +25,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pgtasks.database.errors import is_outage
+from pgtasks.errors import DatabaseUnavailableError
 from pgtasks.queue.claim import claim_jobs
 from pgtasks.queue.finish import release_worker
 from pgtasks.worker.link import Backoff
@@ -39,6 +40,8 @@ _AHEAD_SECONDS = 0.02
 _MOST_AHEAD = 500
 _RECHECK_SECONDS = 60.0
 """How long after a lost answer to look once more for jobs that it may have locked: its statement may have run on."""
+_BUSY_SECONDS = 1.0
+"""How long to leave a job alone that is to be given back and whose row somebody's open transaction has locked."""
 
 
 class Claimer:
@@ -52,6 +55,9 @@ class Claimer:
         free_slots: how many of them have no job.
         known_ids: ids of all jobs that the process holds, apart from those in the queue.
         on_change: called after each claim, and before it, so that the process can publish its state.
+        on_answer: called when a claim was answered, or could not be since the database is away.
+        on_full: called when a claim brought all that was asked for.
+        give_back: takes jobs that came too late.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Claimer:
         free_slots: Callable[[], int],
         known_ids: Callable[[], list[int]],
         on_change: Callable[[], None],
+        on_answer: Callable[[], None],
         on_full: Callable[[], None],
         give_back: Callable[[list[Job]], None],
     ) -> None:
@@ -76,6 +83,7 @@ class Claimer:
         self._free_slots = free_slots
         self._known_ids = known_ids
         self._on_change = on_change
+        self._on_answer = on_answer
         self._on_full = on_full
         self._give_back = give_back
         self._backoff = Backoff()
@@ -91,6 +99,11 @@ class Claimer:
     def waiting(self) -> bool:
         """Whether it has found nothing more to claim and is not looking."""
         return self._exhausted and not self._claiming and not self._wanted.is_set()
+
+    @property
+    def unsure(self) -> bool:
+        """Whether jobs may be locked for this worker that it does not know of."""
+        return self._answer_lost or self._recheck_at is not None
 
     @property
     def claiming(self) -> bool:
@@ -153,12 +166,14 @@ class Claimer:
                 raise
             self._link.is_away(error)
             self._wanted.set()
+            self._claiming = False
+            self._on_answer()
+            self._on_change()
             await self._pause()
             return False
-        finally:
-            self._claiming = False
-            self._on_change()
+        self._claiming = False
         self._backoff.reset()
+        self._on_answer()
         if self._stopping.is_set():
             self._give_back(jobs)
         else:
@@ -178,7 +193,11 @@ class Claimer:
             self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free
         )
         self._answer_lost = True
-        jobs = await self._link.attempt(operation)
+        try:
+            jobs = await self._link.attempt(operation)
+        except DatabaseUnavailableError:
+            self._answer_lost = False  # there was no connection to ask on
+            raise
         self._answer_lost = False
         return jobs
 
@@ -190,6 +209,12 @@ class Claimer:
 
     async def _release_unknown(self) -> None:
         known = [job.id for job in self.queue] + self._known_ids()
-        await self._link.attempt(release_worker(self._link.statements, self._link.worker_id, known))
-        self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
+        released = await self._link.attempt(release_worker(self._link.statements, self._link.worker_id, known))
+        if released.claiming:
+            raise TimeoutError("a claim whose answer was lost is still being executed")
+        if released.busy:
+            self._recheck_at = time.monotonic() + _BUSY_SECONDS
+        else:
+            # A statement that had not even reached the server may come after this.
+            self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
         self._answer_lost = False

@@ -75,7 +75,7 @@ class Completer:
             await self._wanted.wait()
             self._wanted.clear()
             while self._waiting:
-                self._writing, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
+                self._writing, self._waiting = _split(self._waiting)
                 written = await self._write(self._writing)
                 self._writing = []
                 if not self.pending:
@@ -88,12 +88,7 @@ class Completer:
 
     async def _write(self, batch: list[Completion]) -> list[Completion]:
         """Write a batch; returns what has been dealt with, which is all but the jobs whose rows are busy."""
-        ends = [(completion.job.claim, completion.outcome) for completion in batch if not completion.written]
-        states: dict[int, str] = {}
-        tries = 1
-        if ends:
-            operation = finish_jobs(self._link.statements, self._link.worker_id, ends)
-            states, tries = await self._link.insist(operation)
+        states, tries = await self._finish([completion for completion in batch if not completion.written])
         written = []
         for completion in batch:
             state = "deleted" if completion.written else states.get(completion.job.id)
@@ -106,9 +101,39 @@ class Completer:
             asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
         return written
 
+    async def _finish(self, batch: list[Completion]) -> tuple[dict[int, str], int]:
+        """Have the database end the claims of a batch; returns what became of the jobs, and how often it was tried."""
+        if not batch:
+            return {}, 1
+        ends = [(completion.job.claim, completion.outcome) for completion in batch]
+        try:
+            return await self._link.insist(finish_jobs(self._link.statements, self._link.worker_id, ends))
+        except Exception:
+            # Not an outage, so no later try would fare better. One of the jobs may be at fault: the others must not
+            # suffer for it. It stays locked until this process ends.
+            if len(batch) == 1:
+                log.exception("job_unwritable", job_id=batch[0].job.id, task=batch[0].job.task)
+                return {batch[0].job.id: "unwritable"}, 1
+        half = len(batch) // 2
+        first, first_tries = await self._finish(batch[:half])
+        second, second_tries = await self._finish(batch[half:])
+        return first | second, max(first_tries, second_tries)
+
     def _write_busy_again(self) -> None:
         busy, self._busy = self._busy, []
         self.add(busy)
+
+
+def _split(waiting: list[Completion]) -> tuple[list[Completion], list[Completion]]:
+    """Return the next batch and the rest. No job is in a batch twice, as it can wait after a claim was lost."""
+    batch: list[Completion] = []
+    ids: set[int] = set()
+    for completion in waiting:
+        if len(batch) == _LARGEST_BATCH or completion.job.id in ids:
+            break
+        batch.append(completion)
+        ids.add(completion.job.id)
+    return batch, waiting[len(batch) :]
 
 
 def _report(completion: Completion, state: str | None, *, retried: bool) -> None:
@@ -122,6 +147,8 @@ def _report(completion: Completion, state: str | None, *, retried: bool) -> None
         "job_key": job.key,
         "seconds": round(completion.seconds, 6),
     }
+    if state == "unwritable":
+        return  # reported where it was found
     if state is None:
         # After a connection broke in mid-write this is how a write that did succeed looks.
         log.warning("job_lost", outcome=outcome.kind.value, perhaps_written=retried, **keys)

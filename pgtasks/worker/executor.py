@@ -10,6 +10,7 @@ through a deque, and wake the loop once for as many as have come together.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.context import JobContext
 from pgtasks.errors import PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
-from pgtasks.logs import job_context
+from pgtasks.logs import get_logger, job_context
 from pgtasks.worker.failure import describe
 from pgtasks.worker.transactions import async_job_transaction, job_transaction
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pgtasks.job import Job
     from pgtasks.tasks import AnyTask
     from pgtasks.worker.slots import ProcessSlots
+
+log = get_logger("pgtasks.worker")
 
 _Start = tuple[int, "Job", "AnyTask"]
 
@@ -49,10 +52,12 @@ class Executor:
         self._slots = slots
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
+        # Each job starts from the context of the process, so that no context variable leaks from one into another.
+        self._context = contextvars.copy_context()
         self._free = list(range(concurrency - 1, -1, -1))
         self._running: dict[int, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = _Threads(concurrency, self._run_plain)
+        self._threads = _Threads(concurrency, self._run_in_context)
         self._ended: deque[tuple[int, Completion]] = deque()
         self._collecting = False
         self._aborting = False
@@ -85,11 +90,16 @@ class Executor:
             self._end(slot, Completion(job, Outcome(OutcomeKind.FAIL, describe(error))))
             return
         if task.is_async:
-            running = self._loop.create_task(self._run_async(slot, job, task))
+            running = self._loop.create_task(self._run_async(slot, job, task), context=self._context.copy())
             self._tasks.add(running)
             running.add_done_callback(self._tasks.discard)
         else:
-            self._threads.submit((slot, job, task))
+            try:
+                self._threads.submit((slot, job, task))
+            except RuntimeError as error:
+                # No thread can be had, and there is none: it is not the job's fault.
+                log.error("no_thread", error=str(error))  # noqa: TRY400 - nothing to learn from our own stack
+                self._end(slot, Completion(job, RETURN))
 
     async def cancel(self, seconds: float) -> None:
         """Cancel the jobs of `async def` handlers and wait so long for them to end; they go back without a charge."""
@@ -99,6 +109,9 @@ class Executor:
                 running.cancel()
             await asyncio.wait(self._tasks, timeout=seconds)
         self._collect()
+
+    def _run_in_context(self, start: _Start) -> None:
+        self._context.copy().run(self._run_plain, start)
 
     def _run_plain(self, start: _Start) -> None:
         slot, job, task = start
@@ -143,14 +156,14 @@ class Executor:
         # empties the deque, so none is ever missed.
         if not self._collecting:
             self._collecting = True
-            self._loop.call_soon_threadsafe(self._collect)
+            self._loop.call_soon_threadsafe(self._collect, context=self._context)
 
     def _collect(self) -> None:
         self._collecting = False
         completions = []
         while self._ended:
             slot, completion = self._ended.popleft()
-            self._slots.leave(slot)
+            self._slots.leave(slot, failed=completion.outcome.kind is OutcomeKind.RETRY)
             del self._running[slot]
             self._free.append(slot)
             completions.append(completion)
@@ -170,8 +183,15 @@ class _Threads:
 
     def submit(self, start: _Start) -> None:
         if not self._idle.acquire(blocking=False) and self._started < self._most:
-            self._started += 1
-            threading.Thread(target=self._work, name=f"pgtasks-job-{self._started}", daemon=True).start()
+            name = f"pgtasks-job-{self._started + 1}"
+            try:
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+            except RuntimeError:
+                if not self._started:
+                    raise
+                # The system gives no more threads; those that there are will come to it.
+            else:
+                self._started += 1
         self._queue.put(start)
 
     def _work(self) -> None:

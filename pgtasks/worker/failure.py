@@ -24,7 +24,7 @@ def describe(error: BaseException) -> str:
         return summary
     try:
         trace = "".join(traceback.TracebackException(type(error), error, frames, limit=-_FRAMES).format())
-    except Exception:  # noqa: BLE001 - a __str__ or a __cause__ of the user's may raise anything
+    except BaseException:  # noqa: BLE001 - a __str__ or a __cause__ of the user's may raise anything
         trace = "".join(traceback.format_tb(frames, limit=-_FRAMES))
     return _storable(f"{summary}\n\n{trace}".rstrip())
 
@@ -46,7 +46,7 @@ def _summary(error: BaseException) -> str:
     )
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a __str__ of the user's may raise anything
+    except BaseException:  # noqa: BLE001 - a __str__ of the user's may raise anything
         message = "<its text cannot be shown>"
     return _storable(f"{name}: {message}" if message else name)
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 from pgtasks.database import Database
@@ -74,18 +76,22 @@ class WorkerProcess:
             free_slots=lambda: self._executor.free,
             known_ids=lambda: self._executor.running_ids + self._completer.pending_ids,
             on_change=self._pump,
+            on_answer=self._on_answer,
             on_full=lambda: self._tell(FromWorker.MORE),
             give_back=self._give_back,
         )
         self._draining = False
         self._aborting = False
+        self._ready = False
         self._reported_idle = False
         self._orphaned = False
         self._stopped = asyncio.Event()
 
     async def run(self) -> int:
         """Work until told to stop; returns the process's exit code."""
-        faulthandler.register(signal.SIGUSR1, all_threads=True)
+        with contextlib.suppress(RuntimeError, ValueError, OSError):  # there may be no stderr to write to
+            faulthandler.register(signal.SIGUSR1, all_threads=True)
+        _ForkGuard()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.drain)
         self._control.setblocking(False)
@@ -96,12 +102,13 @@ class WorkerProcess:
         ]
         for loop in loops:
             loop.add_done_callback(lambda _: self._stopped.set())
-        self._tell(FromWorker.READY)
         self._claimer.look_again()
         await self._stopped.wait()
         self._loop.remove_reader(self._control)
         for loop in loops:
-            if loop.done() and not loop.cancelled():
+            if loop.cancelled():
+                raise RuntimeError(f"something in this process has cancelled the {loop.get_name()}")
+            if loop.done():
                 loop.result()  # raises what ended it: a bug, which the supervisor reports as a crash
         if self._aborting:
             return await self._abort()
@@ -144,6 +151,12 @@ class WorkerProcess:
         elif ToWorker.WAKE in messages:
             self._reported_idle = False
             self._claimer.look_again()
+
+    def _on_answer(self) -> None:
+        """A claim was answered, or the database is away: either way this process works as it should."""
+        if not self._ready:
+            self._ready = True
+            self._tell(FromWorker.READY)
 
     def _tell(self, message: bytes) -> None:
         # The supervisor may be gone, or so busy that the socket is full of hints: both are noticed elsewhere.
@@ -188,6 +201,7 @@ class WorkerProcess:
             finishing=finishing,
             free=self._executor.free,
             idle=self._claimer.waiting and not (running or queued or finishing),
+            unsure=self._claimer.unsure,
             aborted=self._aborting,
         )
 
@@ -205,3 +219,30 @@ class WorkerProcess:
                 raise
             self._link.is_away(error)
         return Exit.ABORTED
+
+
+class _ForkGuard:
+    """Undoes in a child that a handler forks what a worker does with signals: they are the worker's, not the child's.
+
+    They are held back from before the fork until then. Otherwise a signal that comes early, as from
+    `multiprocessing.Process.terminate`, would be lost on the child, and heard by the worker through the wake-up
+    descriptor that both share.
+    """
+
+    _signals = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self._masks = threading.local()
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._reset)
+
+    def _hold(self) -> None:
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
+
+    def _reset(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in self._signals:
+            signal.signal(number, signal.SIG_DFL)
+        self._release()

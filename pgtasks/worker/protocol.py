@@ -28,7 +28,7 @@ class FromWorker:
     """From a worker process to the supervisor."""
 
     READY: Final = b"r"
-    """It claims jobs now."""
+    """Its first claim was answered, or the database is away: it works as it should."""
     MORE: Final = b"m"
     """A claim brought all that was asked for, so there may be work for another process."""
     IDLE: Final = b"i"

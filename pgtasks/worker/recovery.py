@@ -1,7 +1,10 @@
-"""What happens to the jobs of a worker process that has died.
+"""What happens to the jobs of a worker process that has ended.
 
-Jobs that were running are charged: the attempt counts, and the error says how the process ended. Jobs that it had only
-claimed go back as they were. Where we ended the process ourselves, all of them go back as they were.
+Jobs that were running are charged: the attempt counts, and the error says how the process ended. So are those whose
+failure had not been written yet. Jobs that it had only claimed go back as they were. Where we ended the process
+ourselves, all of them go back as they were.
+
+A process that has drained may leave jobs too, if the answer to a claim of its was lost.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgtasks.database.errors import is_outage
 from pgtasks.job import Outcome, OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import finish_jobs, release_worker
+from pgtasks.worker.link import Backoff
 from pgtasks.worker.protocol import Exit
 from pgtasks.worker.zygotes import describe_status
 
@@ -22,9 +27,6 @@ if TYPE_CHECKING:
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
-
-_BUSY_SECONDS = 0.05
-"""How long to leave a job alone whose row somebody's open transaction has locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,43 +40,58 @@ class Death:
     running: tuple[Claim, ...]
     """What it was running."""
     clean: bool
-    """Whether it left nothing behind."""
+    """Whether it left nothing behind that it knew of."""
     uncharged: bool
     """Whether it is not the jobs' fault."""
 
     @classmethod
     def of(cls, worker_id: str, pid: int, code: int, slots: ProcessSlots, *, uncharged: bool) -> Death:
         """Read from its slots what a dead process has left behind."""
-        running = tuple(slots.running())
         view = slots.view()
+        running = tuple(slots.running())
         # A handler that calls os._exit(0) ends its process with the code of one that has drained.
-        clean = code == Exit.DRAINED and not (running or view.queued or view.finishing)
-        return cls(worker_id, pid, code, running, clean, uncharged or view.aborted)
+        clean = code == Exit.DRAINED and not (running or view.queued or view.finishing or view.unsure)
+        return cls(worker_id, pid, code, tuple(slots.chargeable()), clean, uncharged or view.aborted)
 
 
 async def recover(link: DatabaseLink, death: Death) -> None:
-    """Charge or give back all jobs that the dead process held."""
-    charged = 0 if death.uncharged else await _charge(link, death)
-    returned, _ = await link.insist(release_worker(link.statements, death.worker_id))
+    """Charge or give back all jobs that the dead process held, however long the database or a lock takes."""
+    left = [] if death.uncharged else list(death.running)
+    charged = returned = 0
+    backoff = Backoff(0.05, 1.0)
+    while True:
+        # First what was not running, which must not wait for a row that somebody has locked.
+        kept = [claim.job_id for claim in left]
+        released, _ = await link.insist(release_worker(link.statements, death.worker_id, kept, retire=True))
+        returned += released.returned
+        busy = await _charge(link, death, left)
+        charged += len(left) - len(busy)
+        left = busy
+        if released.complete and not left:
+            if not kept:
+                break
+            continue  # once more, for a job that a slot names and that was claimed again since
+        await asyncio.sleep(backoff.next_pause())
     log.info("jobs_recovered", worker=death.worker_id, charged=charged, returned=returned)
 
 
-async def _charge(link: DatabaseLink, death: Death) -> int:
-    """Fail the jobs that were running; returns how many were still held."""
+async def _charge(link: DatabaseLink, death: Death, claims: list[Claim]) -> list[Claim]:
+    """Fail the jobs that were running; returns those whose rows somebody's open transaction has locked."""
+    if not claims:
+        return []
     error = f"WorkerProcessDied: the process that ran this job (pid {death.pid}) ended: {describe_status(death.code)}"
     outcome = Outcome(OutcomeKind.RETRY, error)
-    left = list(death.running)
-    charged = 0
-    while left:
+    try:
         states, _ = await link.insist(
-            finish_jobs(link.statements, death.worker_id, [(claim, outcome) for claim in left])
+            finish_jobs(link.statements, death.worker_id, [(claim, outcome) for claim in claims])
         )
-        for job_id, state in states.items():
-            if state != "busy":
-                charged += 1
-                report = log.warning if state == "retrying" else log.error
-                report("job_retrying" if state == "retrying" else "job_failed", job_id=job_id, state=state, error=error)
-        left = [claim for claim in left if states.get(claim.job_id) == "busy"]
-        if left:
-            await asyncio.sleep(_BUSY_SECONDS)
-    return charged
+    except Exception as refusal:
+        if is_outage(refusal):
+            raise
+        log.exception("jobs_not_charged", worker=death.worker_id, jobs=[claim.job_id for claim in claims])
+        return []
+    for job_id, state in states.items():
+        if state != "busy":
+            report = log.warning if state == "retrying" else log.error
+            report("job_retrying" if state == "retrying" else "job_failed", job_id=job_id, state=state, error=error)
+    return [claim for claim in claims if states.get(claim.job_id) == "busy"]

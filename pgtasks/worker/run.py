@@ -13,6 +13,7 @@ from pgtasks.queue.claim import register_tasks
 from pgtasks.queue.migrate import expect_current, migrate
 from pgtasks.settings import load_settings
 from pgtasks.sql import Statements
+from pgtasks.worker.starting import StoppedWhileStartingError, StopWhileStarting
 from pgtasks.worker.supervisor import Supervisor
 from pgtasks.worker.zygotes import ZygoteClient
 
@@ -47,12 +48,18 @@ def run_worker(
     """
     settings = load_settings(explicit, source="command line")
     configure_worker_logging(settings.log_level, settings.log_format)
+    stop = StopWhileStarting()
     zygote = ZygoteClient()
     try:
-        loaded = zygote.load(settings, explicit, directory)
+        loaded = zygote.load(settings, explicit, directory, stop)
+        stop.check()
         with resolve(loaded.settings) as conninfo:
+            stop.check()
             _prepare_schema(conninfo, loaded)
+            stop.check()
             asyncio.run(Supervisor(loaded, zygote, conninfo, once=once).run())
+    except StoppedWhileStartingError:
+        log.info("worker_stopped", message="told to stop while it was starting")
     finally:
         zygote.close()
 

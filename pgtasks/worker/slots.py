@@ -24,14 +24,14 @@ from pgtasks.job import Claim
 if TYPE_CHECKING:
     from pgtasks.job import Job
 
-# started_claims, running, queued, finishing, free, idle, aborted
-_HEADER = struct.Struct("=qiiiibb")
+# started_claims, running, queued, finishing, free, idle, unsure, aborted
+_HEADER = struct.Struct("=qiiiibbb")
 _HEADER_SIZE = 64
 # job id, locked_at in microseconds since the epoch, attempt, keyed, state
 _SLOT = struct.Struct("=qqibb")
 _SLOT_SIZE = 32
 _STATE_OFFSET = 21
-_FREE, _RUNNING = 0, 1
+_FREE, _RUNNING, _FAILED = 0, 1, 2
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -52,6 +52,8 @@ class ProcessView:
     """Slots without a job."""
     idle: bool = False
     """Whether it holds no job and has found none to claim since it was last woken."""
+    unsure: bool = False
+    """Whether the answer to a claim was lost, so that it may hold jobs that it does not know of."""
     aborted: bool = False
     """Whether it was told to cut its jobs off, so that those still in its slots are not to be charged."""
 
@@ -73,7 +75,11 @@ class SlotTable:
         directory = shared_memory if os.access(shared_memory, os.W_OK) else None
         with tempfile.TemporaryFile(dir=directory) as file:
             descriptor = os.dup(file.fileno())
-        os.truncate(descriptor, processes * (_HEADER_SIZE + slots * _SLOT_SIZE))
+        size = processes * (_HEADER_SIZE + slots * _SLOT_SIZE)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)  # a full disk is an error here, and not a SIGBUS later
+        else:
+            os.truncate(descriptor, size)
         return cls(descriptor, processes, slots)
 
     def of_process(self, index: int) -> ProcessSlots:
@@ -104,17 +110,31 @@ class ProcessSlots:
         _SLOT.pack_into(self._memory, position, job.id, micros, job.attempts, claim.keyed, _FREE)
         self._memory[position + _STATE_OFFSET] = _RUNNING
 
-    def leave(self, slot: int) -> None:
-        """Note that nothing runs in `slot` any more."""
-        self._memory[self._first + slot * _SLOT_SIZE + _STATE_OFFSET] = _FREE
+    def leave(self, slot: int, *, failed: bool = False) -> None:
+        """Note that nothing runs in `slot` any more, and whether its job has failed.
+
+        A failure is remembered until the slot is taken again: a process may die before it is written.
+        """
+        self._memory[self._first + slot * _SLOT_SIZE + _STATE_OFFSET] = _FAILED if failed else _FREE
 
     def running(self) -> list[Claim]:
         """Return the claims of the jobs that run, or ran when the process died."""
+        return self._claims(_RUNNING)
+
+    def chargeable(self) -> list[Claim]:
+        """Return the claims of the jobs that run, and of those that have failed last in their slots.
+
+        The latter's ends may have been written long ago. Writing them again does no harm, since a claim that has ended
+        ends nothing.
+        """
+        return self._claims(_RUNNING, _FAILED)
+
+    def _claims(self, *states: int) -> list[Claim]:
         claims = []
         for slot in range(self.slots):
             position = self._first + slot * _SLOT_SIZE
             job_id, micros, _attempt, keyed, state = _SLOT.unpack_from(self._memory, position)
-            if state == _RUNNING:
+            if state in states:
                 claims.append(Claim(job_id, _EPOCH + micros * _MICROSECOND, bool(keyed)))
         return claims
 
@@ -129,10 +149,13 @@ class ProcessSlots:
             view.finishing,
             view.free,
             view.idle,
+            view.unsure,
             view.aborted,
         )
 
     def view(self) -> ProcessView:
         """Read what the process says of itself."""
-        claims, running, queued, finishing, free, idle, aborted = _HEADER.unpack_from(self._memory, self._offset)
-        return ProcessView(claims, running, queued, finishing, free, bool(idle), bool(aborted))
+        claims, running, queued, finishing, free, idle, unsure, aborted = _HEADER.unpack_from(
+            self._memory, self._offset
+        )
+        return ProcessView(claims, running, queued, finishing, free, bool(idle), bool(unsure), bool(aborted))

@@ -27,7 +27,7 @@ from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
 from pgtasks.worker.recovery import Death, recover
 from pgtasks.worker.slots import SlotTable
 from pgtasks.worker.upkeep import schema_broke, sweep_now_and_then, watch_for_unknown_tasks
-from pgtasks.worker.zygotes import describe_status
+from pgtasks.worker.zygotes import SpawnRefusedError, describe_status
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,6 +40,10 @@ log = get_logger("pgtasks.worker")
 
 _MOST_EARLY_DEATHS = 5
 """So many processes in a row that die before they claim jobs are a crash loop."""
+_SETTLED_SECONDS = 10.0
+"""A process that has lived so long was no failed start; the next one is started without much of a pause."""
+_LAST_SECONDS = 5.0
+"""How long the end of killed processes is waited for."""
 _KILL_SECONDS = 10.0
 """How long processes may take to abort before they are killed."""
 _RECOVERY_SECONDS = 10.0
@@ -57,8 +61,16 @@ class Member:
     pid: int = 0
     """0 until the zygote has forked it."""
     ready: bool = False
+    born: float = 0.0
+    """When it was started, by the event loop's clock."""
     uncharged: bool = False
     """Whether we end it by force, so that its jobs are not to be charged."""
+
+    @property
+    def holds_jobs(self) -> bool:
+        """Whether it runs jobs, or has not told the database of all that have ended."""
+        view = self.slots.view()
+        return bool(view.finishing or view.queued or self.slots.running())
 
     def tell(self, message: bytes) -> None:
         """Send a message; a process that is gone does not mind."""
@@ -103,7 +115,9 @@ class Supervisor:
         self._members: dict[str, Member] = {}
         self._state = _State()
         self._background: set[asyncio.Task[None]] = set()
-        self._backoffs = [Backoff(0.05, 30.0) for _ in range(self._settings.processes)]
+        self._recovering: set[str] = set()
+        self._once_backoff = Backoff(0.01, 1.0)
+        self._backoffs = [Backoff(0.05, 1.0) for _ in range(self._settings.processes)]
         database = Database(conninfo, max_connections=1, application_name=f"pgtasks supervisor {self._host_id}")
         self._link = DatabaseLink(database, Statements(self._settings.schema_name), self._host_id)
         self._checking_end = asyncio.Lock()
@@ -155,18 +169,32 @@ class Supervisor:
     # Processes
 
     async def _spawn(self, index: int) -> None:
+        if self._state.stopping:
+            return
         self._serial += 1
         ours, theirs = socket.socketpair()
         slots = self._table.of_process(index)
         slots.clear()
-        member = Member(index, f"{self._host_id}-{self._serial}", ours, slots)
+        loop = asyncio.get_running_loop()
+        member = Member(index, f"{self._host_id}-{self._serial}", ours, slots, born=loop.time())
         self._members[member.worker_id] = member
         ours.setblocking(False)
-        asyncio.get_running_loop().add_reader(ours, self._hear, member)
-        with theirs:
-            member.pid = await self._zygote.spawn(
-                index=index, worker_id=member.worker_id, settings=self._for_workers, control=theirs, slots=self._table
-            )
+        loop.add_reader(ours, self._hear, member)
+        try:
+            with theirs:
+                member.pid = await self._zygote.spawn(
+                    index=index,
+                    worker_id=member.worker_id,
+                    settings=self._for_workers,
+                    control=theirs,
+                    slots=self._table,
+                )
+        except SpawnRefusedError as error:
+            log.warning("process_refused", process=index, error=str(error))
+            self._forget(member)
+            self._stop_if_none_is_left()
+            await self._spawn_after(self._backoffs[index].next_pause(), index)
+            return
         log.info("process_started", process=index, pid=member.pid, worker=member.worker_id)
 
     def _hear(self, member: Member) -> None:
@@ -183,8 +211,8 @@ class Supervisor:
             self._on_ready(member)
         if FromWorker.MORE in messages:
             self._wake_one_idle()
-        if FromWorker.IDLE in messages and self._once and not self._checking_end.locked():
-            self._do(self._end_if_nothing_is_left(), "look for an end")
+        if FromWorker.IDLE in messages:
+            self._look_for_an_end()
 
     def _on_ready(self, member: Member) -> None:
         member.ready = True
@@ -193,31 +221,36 @@ class Supervisor:
             log.info("worker_ready", host=self._host_id, processes=len(self._members))
 
     def _on_exited(self, worker_id: str, pid: int, status: int) -> None:
-        member = self._members.pop(worker_id)
+        member = self._members[worker_id]
         code = os.waitstatus_to_exitcode(status)
         death = Death.of(member.worker_id, pid, code, member.slots, uncharged=member.uncharged)
-        asyncio.get_running_loop().remove_reader(member.control)
-        member.control.close()
+        self._forget(member)
         if death.clean:
             log.info("process_exited", process=member.index, pid=pid, status=describe_status(code))
         else:
-            log.warning(
-                "process_exited",
-                process=member.index,
-                pid=pid,
-                status=describe_status(code),
-                running=[claim.job_id for claim in death.running],
-            )
-            self._do(recover(self._link, death), "recover")
+            running = [claim.job_id for claim in member.slots.running()]
+            log.warning("process_exited", process=member.index, pid=pid, status=describe_status(code), running=running)
+            self._do(self._recover(death), "recover")
         if self._state.stopping:
             self._stop_if_none_is_left()
         else:
             self._replace(member)
 
+    def _forget(self, member: Member) -> None:
+        del self._members[member.worker_id]
+        asyncio.get_running_loop().remove_reader(member.control)
+        member.control.close()
+
+    async def _recover(self, death: Death) -> None:
+        self._recovering.add(death.worker_id)
+        await recover(self._link, death)
+        self._recovering.discard(death.worker_id)
+        self._look_for_an_end()
+
     def _replace(self, member: Member) -> None:
-        if member.ready:
+        if asyncio.get_running_loop().time() - member.born > _SETTLED_SECONDS:
             self._backoffs[member.index].reset()
-        else:
+        if not member.ready:
             self._state.early_deaths += 1
             if self._state.early_deaths >= _MOST_EARLY_DEATHS:
                 self._fail(
@@ -239,13 +272,7 @@ class Supervisor:
         self._fail(PgtasksError("the process that forks worker processes was killed; the worker cannot go on without"))
         # Nobody tells us any more when a worker process ends, so none is waited for.
         self._kill()
-        for member in list(self._members.values()):
-            self._do(
-                recover(self._link, Death.of(member.worker_id, 0, Exit.ABORTED, member.slots, uncharged=True)),
-                "recover",
-            )
-        self._members.clear()
-        self._state.stopped.set()
+        self._give_up_on_members()
 
     # Waking
 
@@ -274,6 +301,10 @@ class Supervisor:
                 self._next_to_poll += 1
                 members[self._next_to_poll % len(members)].tell(ToWorker.WAKE)
 
+    def _look_for_an_end(self) -> None:
+        if self._once and not self._state.stopping and not self._checking_end.locked():
+            self._do(self._end_if_nothing_is_left(), "look for an end")
+
     async def _end_if_nothing_is_left(self) -> None:
         """End, for `--once`, if no process holds a job and the database has none to run."""
         async with self._checking_end:
@@ -284,6 +315,9 @@ class Supervisor:
                 has_runnable(self._link.statements, self._tasks, self._settings.forbidden_flags)
             )
             if runnable:
+                # Mostly something that was added just now. But it may be a job whose row somebody has locked, which
+                # looks runnable and cannot be claimed, and there is no hurry to look at that again.
+                await asyncio.sleep(self._once_backoff.next_pause())
                 self._wake(0)
             elif before == self._claims_if_all_idle():
                 # No process has begun a claim since before the look, so none has a job that the look did not see.
@@ -293,7 +327,7 @@ class Supervisor:
 
     def _claims_if_all_idle(self) -> dict[str, int] | None:
         views = {member.worker_id: member.slots.view() for member in self._members.values()}
-        if len(views) < self._settings.processes or not all(view.idle for view in views.values()):
+        if self._recovering or len(views) < self._settings.processes or not all(v.idle for v in views.values()):
             return None
         return {worker_id: view.started_claims for worker_id, view in views.items()}
 
@@ -350,7 +384,7 @@ class Supervisor:
         if self._state.aborted:
             return
         self._state.aborted = True
-        if self._state.failure is None and any(member.slots.running() for member in self._members.values()):
+        if self._state.failure is None and any(member.holds_jobs for member in self._members.values()):
             self._state.failure = ShutdownForcedError(
                 "shutdown did not wait for all running jobs; they were given back"
             )
@@ -363,12 +397,29 @@ class Supervisor:
         await asyncio.sleep(_KILL_SECONDS)
         self._kill()
 
+    async def _stop_in_time(self) -> None:
+        await asyncio.sleep(_LAST_SECONDS)
+        if self._members:
+            log.error("processes_not_reaped", pids=[member.pid for member in self._members.values()])
+            self._give_up_on_members()
+
+    def _give_up_on_members(self) -> None:
+        """Treat processes that were killed as gone, although nobody says so."""
+        for member in list(self._members.values()):
+            death = Death.of(member.worker_id, member.pid, Exit.ABORTED, member.slots, uncharged=True)
+            self._do(self._recover(death), "recover")
+            self._forget(member)
+        self._state.stopped.set()
+
     def _kill(self) -> None:
         self._abort()
         for member in self._members.values():
             if member.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(member.pid, signal.SIGKILL)
+        if not self._state.killed:
+            self._state.killed = True
+            self._do(self._stop_in_time(), "wait for the end of killed processes")
 
     def _stop_if_none_is_left(self) -> None:
         if not self._members:
@@ -379,6 +430,12 @@ class Supervisor:
         recoveries = [task for task in self._background if task.get_name() == "recover"]
         if recoveries:
             await asyncio.wait(recoveries, timeout=_RECOVERY_SECONDS)
+        if self._recovering:
+            log.error("jobs_left_locked", workers=sorted(self._recovering))
+            self._state.failure = self._state.failure or ShutdownForcedError(
+                "the jobs of ended processes could not be given back in time: they stay locked for up to four hours, "
+                "or until `select graphile_worker.force_unlock_workers(...)` is called with the workers in the log"
+            )
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -50,10 +50,11 @@ async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> N
                 message = f"no task of that name here{did_you_mean(name, tasks)}"
                 log.warning("task_unknown", task=name, waiting=count, message=message)
             reported.update(found)
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            link.is_away(error)
+        except Exception as error:  # noqa: BLE001 - only a hint, which must end nothing
+            if is_outage(error):
+                link.is_away(error)
+            else:
+                log.warning("unknown_tasks_not_found", error=repr(error))
         await asyncio.sleep(_UNKNOWN_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
 

@@ -4,7 +4,7 @@ It is started as a fresh interpreter (`python -m pgtasks.worker.zygote FD`), so 
 connection and no loop, is inherited. It answers requests on one socket, a line of JSON each:
 
     {"load": {…}}          imports the modules; answers {"loaded": {…}} or {"failed": {…}}
-    {"spawn": {…}} + fds   forks a worker process; answers {"spawned": pid}
+    {"spawn": {…}} + fds   forks a worker process; answers {"spawned": pid} or {"refused": "…"}
     {"exited": [worker, pid, status]} is sent for each worker process that ends
 
 It has one thread, opens no connection, and ends when the supervisor closes the socket or dies. What it forks is a
@@ -42,6 +42,9 @@ from pgtasks.worker.slots import SlotTable
 if TYPE_CHECKING:
     from pgtasks.app import App
 
+_REAP_SECONDS = 1.0
+"""How long the end of a child can go unnoticed, should its signal be lost."""
+
 LogStyle = tuple[LogLevel, LogFormat]
 
 log = get_logger("pgtasks.worker")
@@ -61,23 +64,30 @@ class Zygote:
         """Answer requests until the supervisor is gone."""
         for end in (self._wakeup, self._wakeup_writer):
             end.setblocking(False)
-        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._mind_signals()
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, selectors.EVENT_READ)
             selector.register(self._wakeup, selectors.EVENT_READ)
             while True:
-                ready = {key.fileobj for key, _ in selector.select()}
+                # Looks now and then in any case: an application may have changed what signals do.
+                ready = {key.fileobj for key, _ in selector.select(_REAP_SECONDS)}
                 if self._wakeup in ready:
                     with contextlib.suppress(BlockingIOError):
                         self._wakeup.recv(4096)
-                    self._reap()
+                self._reap()
                 if self._sock in ready:
                     data, descriptors, _, _ = socket.recv_fds(self._sock, 65536, 2)
                     if not data:
                         return
                     for request in self._lines.feed(data):
                         self._answer(request, descriptors)
+
+    def _mind_signals(self) -> None:
+        """Be woken by the end of a child. All else is for the supervisor, which tells us by closing the socket."""
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
     def _answer(self, request: dict[str, Any], descriptors: list[int]) -> None:
         if "load" in request:
@@ -100,13 +110,20 @@ class Zygote:
         if (settings.log_level, settings.log_format) != tuple(log_as):
             configure_worker_logging(settings.log_level, settings.log_format)
         adopt_application_logging()
+        self._mind_signals()  # again, since importing an application may change them
         self._lines.send(loaded={"settings": settings.to_json(), "tasks": app.registry.names})
 
     def _spawn(self, descriptors: list[int], index: int, worker_id: str, settings: str, shape: list[int]) -> None:
         control, slots = descriptors
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(control)
+            os.close(slots)
+            self._lines.send(refused=str(error))
+            return
         if pid == 0:
             self._become_worker(control, slots, index, worker_id, settings, shape)
         self._workers[pid] = worker_id
@@ -142,7 +159,11 @@ class Zygote:
             bind_process(process=index, worker=worker_id)
             self._app.configure(chosen)
             table = SlotTable(slots, *shape)
-            code = asyncio.run(_work(self._app, worker_id, control, table, index))
+            # Not asyncio.run, which would cancel what still runs and wait for it: the slots must show what ran, and a
+            # handler may refuse to end.
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            code = loop.run_until_complete(_work(self._app, worker_id, control, table, index))
         except BaseException:
             log.exception("worker_failed", exception=traceback.format_exc())
         finally:
@@ -155,17 +176,11 @@ class Zygote:
 
 async def _work(app: App, worker_id: str, control: int, table: SlotTable, index: int) -> int:
     with socket.socket(fileno=control) as sock:
-        code = await WorkerProcess(app, worker_id, sock, table.of_process(index)).run()
-        if code == Exit.ABORTED:
-            os._exit(code)  # threads may never end, and asyncio would wait for those that it knows of
-        return code
+        return await WorkerProcess(app, worker_id, sock, table.of_process(index)).run()
 
 
 def main(argv: list[str]) -> int:
     """Serve the supervisor on the inherited socket whose number is the only argument."""
-    # The terminal's Ctrl-C and a service manager's TERM are for the supervisor, which tells us by closing the socket.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=int(argv[1])) as sock, contextlib.suppress(ConnectionError):
         Zygote(sock).serve()  # the supervisor's death in mid-answer is an end like any other
     return 0

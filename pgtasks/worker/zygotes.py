@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgtasks.worker.slots import SlotTable
+    from pgtasks.worker.starting import StopWhileStarting
 
 _CLASSES: dict[int, type[PgtasksError]] = {
     AppLoadError.exit_code: AppLoadError,
     SettingsError.exit_code: SettingsError,
 }
+
+
+class SpawnRefusedError(Exception):
+    """The system gives no further process now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +62,19 @@ class ZygoteClient:
         self._asking = asyncio.Lock()
         self._on_exited: Callable[[str, int, int], None] | None = None
 
-    def load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path) -> Loaded:
+    def load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path, stop: StopWhileStarting) -> Loaded:
         """Have the application imported.
 
         Args:
             settings: names the modules, and how to log.
             explicit: settings of the command line, which win over those that the application makes in code.
             directory: where modules are looked for first.
+            stop: notices when the worker is told to stop meanwhile.
 
         Raises:
             AppLoadError: it cannot be, or has no task.
             SettingsError: it sets something that cannot be used.
+            StoppedWhileStartingError: the worker was told to stop; an import may take its time.
         """
         self._lines.send(
             load={
@@ -79,6 +86,7 @@ class ZygoteClient:
         )
         answers: list[dict[str, Any]] = []
         while not answers:
+            stop.wait_for(self._sock)
             data = self._sock.recv(65536)
             if not data:
                 raise AppLoadError(
@@ -109,7 +117,11 @@ class ZygoteClient:
     async def spawn(
         self, *, index: int, worker_id: str, settings: str, control: socket.socket, slots: SlotTable
     ) -> int:
-        """Have a worker process forked; returns its pid."""
+        """Have a worker process forked; returns its pid.
+
+        Raises:
+            SpawnRefusedError: the system gives no further process now.
+        """
         assert self._answers is not None, "attach comes first"
         message = {"index": index, "worker_id": worker_id, "settings": settings}
         request = Lines.encode(spawn=message | {"shape": [slots.processes, slots.slots]})
@@ -117,6 +129,8 @@ class ZygoteClient:
         async with self._asking:
             socket.send_fds(self._sock, [request], [control.fileno(), slots.descriptor])
             answer = await self._answers.get()
+        if "refused" in answer:
+            raise SpawnRefusedError(answer["refused"])
         return int(answer["spawned"])
 
     def close(self) -> None:
@@ -125,8 +139,8 @@ class ZygoteClient:
             asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
         try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
+            self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:  # in the middle of an import
             self._process.kill()
             self._process.wait()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -182,3 +184,62 @@ def follow_up(payload: dict[str, int], ctx: JobContext) -> None:
 @task
 def typed(payload: Any, ctx: JobContext) -> None:
     record(ctx, repr(payload))
+
+
+tenant: contextvars.ContextVar[str | None] = contextvars.ContextVar("tenant", default=None)
+
+
+@task
+def remember(payload: dict[str, str], ctx: JobContext) -> None:
+    """Says what an earlier job has left in the context, and leaves something itself."""
+    record(ctx, f"saw {tenant.get()}")
+    tenant.set(payload["tenant"])
+
+
+@task
+async def remember_async(payload: dict[str, str], ctx: JobContext) -> None:
+    await record_async(ctx, f"saw {tenant.get()}")
+    tenant.set(payload["tenant"])
+
+
+@task
+async def stop_loop(payload: Any, ctx: JobContext) -> None:
+    await record_async(ctx, "tried")
+    asyncio.get_running_loop().stop()
+
+
+@task
+async def cancel_everything(payload: Any, ctx: JobContext) -> None:
+    await record_async(ctx, "tried")
+    for other in asyncio.all_tasks():
+        other.cancel()
+    await asyncio.sleep(60)
+
+
+@task
+async def refuse_to_end(payload: Any, ctx: JobContext) -> None:
+    await record_async(ctx, "began")
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@task
+def fail_unspeakably(payload: Any) -> None:
+    raise UnspeakableError
+
+
+@task
+def fork_and_terminate(payload: Any, ctx: JobContext) -> None:
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join()
+    record(ctx, f"child ended by {-(child.exitcode or 0)}")

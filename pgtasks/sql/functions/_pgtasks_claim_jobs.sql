@@ -69,6 +69,15 @@ begin
   if _pgtasks_claim_jobs.max_jobs < 1 then
     return;
   end if;
+  -- Whoever gives back the jobs of a dead worker does so when no claim of its is under way, and none comes after.
+  perform pg_advisory_xact_lock_shared(
+    hashtextextended({gw_text} || ' worker ' || _pgtasks_claim_jobs.worker_id, 0)
+  );
+  if exists (
+    select from {gw}._pgtasks_retired_workers as retired where retired.worker_id = _pgtasks_claim_jobs.worker_id
+  ) then
+    return;
+  end if;
   v_task_ids := array(
     select tasks.id
     from {gw}._private_tasks as tasks

@@ -151,7 +151,7 @@ begin
         end,
         run_at = case
           when done.outcome = 'retry' and done.delay is null
-            then greatest(now(), jobs.run_at) + make_interval(secs => exp(least(jobs.attempts, 10)))
+            then greatest(now(), jobs.run_at) + make_interval(secs => exp(least(greatest(jobs.attempts, 0), 10)))
           when done.outcome in ('retry', 'snooze')
             -- An interval has bounds, and nothing that one job says may fail the others.
             then now() + make_interval(secs => least(greatest(coalesce(done.delay, 0), 0), 1e10))

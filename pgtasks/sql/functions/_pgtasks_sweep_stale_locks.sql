@@ -69,6 +69,8 @@ begin
   )
   select count(*) into restored_queues from put_back;
 
+  delete from {gw}._pgtasks_retired_workers as retired where retired.ts < now() - interval '1 day';
+
   unlocked_jobs := coalesce(cardinality(v_job_ids), 0);
   unlocked_queues := coalesce(cardinality(v_queue_ids), 0);
   if unlocked_jobs > 0 then

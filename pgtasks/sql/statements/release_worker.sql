@@ -1,1 +1,1 @@
-select count(*) from {gw}._pgtasks_release_worker($1::text, $2::bigint[])
+select id, state from {gw}._pgtasks_release_worker($1::text, $2::bigint[], retire => $3::boolean)
