@@ -44,10 +44,6 @@ class PayloadError(PgtasksError, ValueError):
     exit_code = 2
 
 
-class LostClaimError(PgtasksError):
-    """A job was taken away from the worker that ran it, so its transaction was rolled back."""
-
-
 class DatabaseUnavailableError(PgtasksError):
     """No database is configured, the server is not there, or it refuses the connection."""
 

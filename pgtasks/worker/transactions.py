@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.database import run, run_async
-from pgtasks.errors import LostClaimError
 from pgtasks.queue.finish import finish_in_transaction
 
 if TYPE_CHECKING:
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
 
     from pgtasks.app import App
     from pgtasks.job import Job
+
+
+class LostClaimError(Exception):
+    """A job was taken away from the worker that ran it, so its transaction was rolled back."""
 
 
 @contextmanager

@@ -201,7 +201,10 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
     ("options", "message"),
     [
         ({"max_attempt": 3}, "@task has no option 'max_attempt'; did you mean 'max_attempts'?"),
-        ({"cron": "* * * * *"}, "@task has no option 'cron'; it has name, queue, priority, max_attempts, flags"),
+        (
+            {"cron": "* * * * *"},
+            "@task has no option 'cron'; it has name, queue, priority, max_attempts, flags, transactional",
+        ),
         ({"priority": 40000}, "@task: priority=40000 is out of range: it must be from -32768 to 32767"),
         ({"max_attempts": 0}, "@task: max_attempts=0 is out of range: it must be from 1 to 32767"),
         ({"max_attempts": True}, "@task: max_attempts=True must be a whole number, not bool"),
