@@ -250,7 +250,7 @@ class App:
         except (pg.InvalidSchemaName, pg.UndefinedFunction, pg.UndefinedTable) as error:
             raise SchemaPendingError(
                 f"the schema {self.settings.schema_name!r} holds no queue: run `pgtasks migrate`, or start a worker "
-                f"({reason_of(error)})"
+                f"({error.diag.message_primary})"
             ) from error
         except pg.InsufficientPrivilege as error:
             raise explain(error, self.database.conninfo) from error
