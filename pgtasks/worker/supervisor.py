@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import random
-import secrets
 import signal
 import socket
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pgtasks.queue.claim import has_runnable
 from pgtasks.queue.listen import Listener
 from pgtasks.sql import Statements
 from pgtasks.worker.link import Backoff, DatabaseLink
+from pgtasks.worker.member import Member, new_host_id, wake, wake_one_idle
 from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
 from pgtasks.worker.recovery import Death, recover
 from pgtasks.worker.slots import SlotTable
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from pgtasks.worker.slots import ProcessSlots
     from pgtasks.worker.zygotes import Loaded, ZygoteClient
 
 log = get_logger("pgtasks.worker")
@@ -48,34 +47,6 @@ _KILL_SECONDS = 10.0
 """How long processes may take to abort before they are killed."""
 _RECOVERY_SECONDS = 10.0
 """How long the end of the supervisor waits for the database to take back the jobs of dead processes."""
-
-
-@dataclass(eq=False)
-class Member:
-    """A worker process, as the supervisor knows it."""
-
-    index: int
-    worker_id: str
-    control: socket.socket
-    slots: ProcessSlots
-    pid: int = 0
-    """0 until the zygote has forked it."""
-    ready: bool = False
-    born: float = 0.0
-    """When it was started, by the event loop's clock."""
-    uncharged: bool = False
-    """Whether we end it by force, so that its jobs are not to be charged."""
-
-    @property
-    def holds_jobs(self) -> bool:
-        """Whether it runs jobs, or has not told the database of all that have ended."""
-        view = self.slots.view()
-        return bool(view.finishing or view.queued or self.slots.running())
-
-    def tell(self, message: bytes) -> None:
-        """Send a message; a process that is gone does not mind."""
-        with contextlib.suppress(OSError):
-            self.control.send(message)
 
 
 @dataclass
@@ -109,7 +80,7 @@ class Supervisor:
         self._zygote = zygote
         self._conninfo = conninfo
         self._once = once
-        self._host_id = f"pgtasks-{_short(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._host_id = new_host_id()
         self._serial = 0
         self._table = SlotTable.create(self._settings.processes, self._settings.concurrency)
         self._members: dict[str, Member] = {}
@@ -210,7 +181,7 @@ class Supervisor:
         if FromWorker.READY in messages:
             self._on_ready(member)
         if FromWorker.MORE in messages:
-            self._wake_one_idle()
+            wake_one_idle(self._members.values())
         if FromWorker.IDLE in messages:
             self._look_for_an_end()
 
@@ -277,20 +248,7 @@ class Supervisor:
     # Waking
 
     def _wake(self, jobs: int) -> None:
-        """Wake as many processes as `jobs` new jobs need; all of them if it is not known how many there are."""
-        members = sorted(self._members.values(), key=lambda member: -member.slots.view().free)
-        for member in members:
-            member.tell(ToWorker.WAKE)
-            if jobs > 0:
-                jobs -= max(1, member.slots.view().free)
-                if jobs <= 0:
-                    return
-
-    def _wake_one_idle(self) -> None:
-        for member in self._members.values():
-            if member.slots.view().idle:
-                member.tell(ToWorker.WAKE)
-                return
+        wake(self._members.values(), jobs)
 
     async def _poll(self) -> None:
         """Wake one process after another, one an interval: jobs become due without a notification."""
@@ -453,7 +411,3 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("supervisor_failed", step=task.get_name(), exc_info=error)
             self._fail(PgtasksError(f"the supervisor failed in {task.get_name()}: {error!r}"))
-
-
-def _short(host: str) -> str:
-    return host.partition(".")[0][:40]
