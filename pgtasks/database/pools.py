@@ -97,7 +97,7 @@ class Database:
         try:
             connection = await pool.getconn()
         except (PoolTimeout, psycopg.OperationalError) as error:
-            raise explain(await asyncio.to_thread(self._reason, error), self.conninfo) from error
+            raise explain(await self._reason_async(error), self.conninfo) from error
         try:
             yield connection
         finally:
@@ -147,7 +147,7 @@ class Database:
         key = (os.getpid(), asyncio.get_running_loop())
         found = self._loops.get(key)
         if found is None:
-            await asyncio.to_thread(self._try_to_connect)
+            await self._try_to_connect_async()
             pool = AsyncConnectionPool(self.conninfo, check=_check_async, name="pgtasks-async", **self._options)
             if (found := self._loops.get(key)) is None:
                 found = self._loops[key] = _LoopPool(pool, self._loops, key)
@@ -160,6 +160,20 @@ class Database:
             psycopg.connect(self.conninfo, autocommit=True).close()
         except psycopg.OperationalError as error:
             raise explain(error, self.conninfo) from error
+
+    async def _try_to_connect_async(self) -> None:
+        try:
+            await (await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)).close()
+        except psycopg.OperationalError as error:
+            raise explain(error, self.conninfo) from error
+
+    async def _reason_async(self, error: Exception) -> Exception:
+        if isinstance(error, PoolTimeout):
+            try:
+                await (await psycopg.AsyncConnection.connect(self.conninfo, connect_timeout=2)).close()
+            except psycopg.OperationalError as cause:
+                return cause
+        return error
 
     def _reason(self, error: Exception) -> Exception:
         """What is behind a pool's time-out: the server's own word, if it does not let us in."""

@@ -78,7 +78,6 @@ class Supervisor:
         self._for_workers = loaded.settings.with_overrides(database_url=conninfo).to_json()
         self._tasks = loaded.tasks
         self._zygote = zygote
-        self._conninfo = conninfo
         self._once = once
         self._host_id = new_host_id()
         self._serial = 0

@@ -278,6 +278,7 @@ def test_a_session_that_the_server_has_ended_is_replaced_unseen(app: App, connec
     terminate_others(connection)
     app.add_job("x")
     asyncio.run(twice())
+    assert count(connection, "graphile_worker") == 4
 
 
 def test_several_event_loops_one_after_another_add_jobs(app: App, connection: psycopg.Connection, schema: str) -> None:

@@ -63,7 +63,8 @@ def test_it_reports_how_many_jobs_were_added(database: str, connection: psycopg.
                 row('t', null, null, null, null, null, null, null)::graphile_worker.job_spec, array[3]
             ))
         """)
-        await heard.wait_for(lambda: heard.jobs == [0, 1, 3])
+        await heard.wait_for(lambda: len(heard.jobs) == 3)
+        assert heard.jobs == [0, 1, 3]
 
     listening(database, scenario)
 
@@ -71,7 +72,8 @@ def test_it_reports_how_many_jobs_were_added(database: str, connection: psycopg.
 def test_it_reports_migrations(database: str, connection: psycopg.Connection) -> None:
     async def scenario(heard: Heard) -> None:
         connection.execute('notify "worker:migrate", \'{"migrationNumber": 21, "breaking": true}\'')
-        await heard.wait_for(lambda: heard.migrations == [(21, True)])
+        await heard.wait_for(lambda: bool(heard.migrations))
+        assert heard.migrations == [(21, True)]
 
     listening(database, scenario)
 
@@ -95,6 +97,7 @@ def test_it_comes_back_and_asks_for_a_look_at_what_it_missed(database: str, conn
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%'")
         await heard.wait_for(lambda: heard.jobs == [0, 0])
         connection.execute("select graphile_worker.add_job('t')")
-        await heard.wait_for(lambda: heard.jobs == [0, 0, 1])
+        await heard.wait_for(lambda: len(heard.jobs) == 3)
+        assert heard.jobs == [0, 0, 1]
 
     listening(database, scenario)
