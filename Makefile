@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers format check bench docs clean
+.PHONY: help demo test faults lint types layers format check bench docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,11 @@ demo: $(STAMP) ## index the standard library with a pool of workers on an embedd
 	@$(BIN)/pgtasks demo
 
 test: $(STAMP) ## run the tests on every PostgreSQL that is at hand
-	@$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
+	@# Twice as many as there are CPUs: most tests wait for something.
+	@$(BIN)/pytest --numprocesses $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal $(ARGS)
+
+faults: $(STAMP) ## kill, stop and cut off workers and servers, for about half an hour; print times
+	@FAULTS=long $(BIN)/pytest tests/faults $(ARGS)
 
 lint: $(STAMP) ## style, formatting
 	$(BIN)/ruff check .

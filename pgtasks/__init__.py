@@ -6,14 +6,19 @@
 >>> job = greet.defer({"name": "Ada"})  # doctest: +SKIP
 """
 
+from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.app import App, current_app, task
-from pgtasks.context import JobContext
+from pgtasks.context import Abort, JobContext
 from pgtasks.errors import (
     AppLoadError,
     BreakingMigrationError,
     CrashLoopError,
     DatabaseUnavailableError,
+    ForkUnsafeError,
+    JobAbortedError,
     JobOptionError,
+    JobTimeoutError,
+    LeftUndoneError,
     PayloadError,
     PgtasksError,
     SchemaPendingError,
@@ -21,8 +26,19 @@ from pgtasks.errors import (
     SettingsError,
     ShutdownForcedError,
     TaskDefinitionError,
+    UnhealthyError,
 )
 from pgtasks.job import Job, JobKeyMode, JobSpec
+from pgtasks.queue.admin import (
+    CleanupOperation,
+    CleanupResult,
+    JobChange,
+    JobPage,
+    JobState,
+    QueueInfo,
+    TaskInfo,
+    WorkerInfo,
+)
 from pgtasks.registry import Registry
 from pgtasks.settings import Settings
 from pgtasks.tasks import Task
@@ -30,18 +46,31 @@ from pgtasks.tasks import Task
 __version__ = "0.1.0"
 
 __all__ = [
+    "Abort",
     "App",
     "AppLoadError",
+    "AsyncJobs",
     "BreakingMigrationError",
+    "CleanupOperation",
+    "CleanupResult",
     "CrashLoopError",
     "DatabaseUnavailableError",
+    "ForkUnsafeError",
     "Job",
+    "JobAbortedError",
+    "JobChange",
     "JobContext",
     "JobKeyMode",
     "JobOptionError",
+    "JobPage",
     "JobSpec",
+    "JobState",
+    "JobTimeoutError",
+    "Jobs",
+    "LeftUndoneError",
     "PayloadError",
     "PgtasksError",
+    "QueueInfo",
     "Registry",
     "SchemaPendingError",
     "SchemaRefusedError",
@@ -50,6 +79,9 @@ __all__ = [
     "ShutdownForcedError",
     "Task",
     "TaskDefinitionError",
+    "TaskInfo",
+    "UnhealthyError",
+    "WorkerInfo",
     "__version__",
     "current_app",
     "task",

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import errors as pg
 
 from pgtasks import embedded
+from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.database import Database, explain
 from pgtasks.database.errors import is_connection_lost, reason_of
 from pgtasks.errors import AppLoadError, DatabaseUnavailableError, JobOptionError, SchemaPendingError
@@ -178,6 +179,16 @@ class App:
         """Do what `add_jobs` does, from asyncio code."""
         return await self.add_specs_async(list(specs), connection)
 
+    @property
+    def jobs(self) -> Jobs:
+        """Looking at jobs and changing them by hand, from blocking code: see `Jobs`."""
+        return Jobs(self)
+
+    @property
+    def jobs_async(self) -> AsyncJobs:
+        """Looking at jobs and changing them by hand, from asyncio code: see `AsyncJobs`."""
+        return AsyncJobs(self)
+
     def close(self) -> None:
         """Close the connections that blocking code has opened."""
         if self._database is not None:
@@ -212,6 +223,20 @@ class App:
         _check_connection(connection, psycopg.AsyncConnection)
         return await self._add_async(enqueue.add_jobs(self.statements, specs), specs, connection) if specs else []
 
+    # What `Jobs` and `AsyncJobs` call: the Host protocol.
+
+    def run(self, operation: Operation[T], connection: psycopg.Connection[Any] | None = None) -> T:
+        """Run an operation, on the given connection or on one of the pool."""
+        _check_connection(connection, psycopg.Connection)
+        with self._explained(connection, doing=operation.name):
+            return self.database.run(operation, connection)
+
+    async def run_async(self, operation: Operation[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
+        """Run an operation, on the given connection or on one of the event loop's pool."""
+        _check_connection(connection, psycopg.AsyncConnection)
+        with self._explained(connection, doing=operation.name):
+            return await self.database.run_async(operation, connection)
+
     def _add(
         self, operation: Operation[list[Row]], specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None
     ) -> list[Job]:
@@ -244,7 +269,7 @@ class App:
         return enqueue.jobs_of(rows, names)
 
     @contextmanager
-    def _explained(self, connection: object) -> Iterator[None]:
+    def _explained(self, connection: object, doing: str = "add_jobs") -> Iterator[None]:
         try:
             yield
         except (pg.InvalidSchemaName, pg.UndefinedFunction, pg.UndefinedTable) as error:
@@ -254,13 +279,15 @@ class App:
             ) from error
         except pg.InsufficientPrivilege as error:
             raise explain(error, self.database.conninfo) from error
+        except pg.InvalidTransactionState as error:  # raised by our own function
+            raise JobOptionError(str(error.diag.message_primary)) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             # What becomes of a connection of the caller's is the caller's business.
             if connection is not None or not is_connection_lost(error):
                 raise
             raise DatabaseUnavailableError(
-                f"the connection to {redact(self.database.conninfo)} was lost while jobs were added; "
-                f"it is not known whether they were ({reason_of(error)})"
+                f"the connection to {redact(self.database.conninfo)} was lost during {doing}; "
+                f"it is not known whether that was done ({reason_of(error)})"
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,50 @@ from pgtasks.errors import TaskDefinitionError
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
+    from pgtasks.errors import JobAbortedError
     from pgtasks.job import Job
+
+
+class Abort:
+    """Whether a job is asked to stop, and why: `ctx.abort`.
+
+    It is set when the job has run for longer than its task's `timeout`, when the worker stops without waiting for its
+    jobs, and when the worker can no longer be sure that it holds them. For plain handlers, which nothing can interrupt
+    from outside: they look at it now and then. An `async def` handler is cancelled at the same moment.
+    """
+
+    __slots__ = ("_error", "_event")
+
+    def __init__(self) -> None:
+        self._error: JobAbortedError | None = None
+        self._event = threading.Event()
+
+    @property
+    def error(self) -> JobAbortedError | None:
+        """What `raise_if_set` raises, or None if the job is not asked to stop."""
+        return self._error
+
+    def is_set(self) -> bool:
+        """Whether the job is asked to stop."""
+        return self._error is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job is asked to stop, for at most so many seconds; return whether it is.
+
+        In a plain handler, in place of `time.sleep`; in an `async def` one it would block the event loop.
+        """
+        self._event.wait(timeout)
+        return self.is_set()
+
+    def raise_if_set(self) -> None:
+        """End the handler if the job is asked to stop.
+
+        Raises:
+            JobTimeoutError: it has run for longer than its task's `timeout`; the attempt has failed.
+            JobAbortedError: the worker cannot wait for it; the job is given back, and the attempt is not charged.
+        """
+        if self._error is not None:
+            raise type(self._error)(*self._error.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +66,10 @@ class JobContext:
     """The connection of a transactional task, in its open transaction; see `connection`."""
     log: Any = field(default_factory=lambda: get_logger("pgtasks.task"), repr=False)
     """A structlog logger whose records carry the job's id, task, attempt, queue and key."""
+    abort: Abort = field(default_factory=Abort, repr=False)
+    """Whether the job is asked to stop."""
+    deadline: float | None = None
+    """When it will be, by `time.monotonic()`, if it is still running then; None without a time limit."""
 
     @property
     def connection(self) -> Any:

@@ -86,6 +86,32 @@ class ShutdownForcedError(PgtasksError):
     exit_code = 9
 
 
+class LeftUndoneError(PgtasksError):
+    """Some of what a command was asked for could not be done; what could be done was."""
+
+    exit_code = 10
+
+
+class ForkUnsafeError(PgtasksError):
+    """Importing the application has left a thread or a connection behind, so that no worker process can be forked."""
+
+    exit_code = 11
+
+
+class UnhealthyError(PgtasksError):
+    """A worker answered that it is not as it should be, or none answered."""
+
+    exit_code = 1
+
+
+class JobAbortedError(PgtasksError):
+    """A running job was asked to stop, for the reason in the message: the worker ends, or has lost the database."""
+
+
+class JobTimeoutError(JobAbortedError):
+    """A running job was asked to stop, since it had run for longer than its task's `timeout`."""
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest of `known`, or an empty string when nothing is near.
 

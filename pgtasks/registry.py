@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
-from pgtasks.tasks import AnyTask, Enqueuer, Task, TaskOptions
+from pgtasks.tasks import AnyTask, Enqueuer, Task, TaskOptions, check_grace, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,6 +103,8 @@ class TaskDecorator:
         max_attempts: int | None = None,
         flags: Iterable[str] | None = None,
         transactional: bool = False,
+        timeout: float | None = None,
+        grace: float | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def __call__(self, handler: Any = None, /, **options: Any) -> Any:
@@ -151,12 +153,18 @@ def _check_options(options: dict[str, Any]) -> TaskOptions:
         "priority": check_priority,
         "max_attempts": check_max_attempts,
     }
+    normalizations: dict[str, Callable[[Any], object]] = {
+        "flags": check_flags,
+        "timeout": check_timeout,
+        "grace": check_grace,
+    }
     try:
         for name, check in checks.items():
             if options.get(name) is not None:
                 check(options[name])
-        if options.get("flags") is not None:
-            options = {**options, "flags": check_flags(options["flags"])}
+        for name, normalize in normalizations.items():
+            if options.get(name) is not None:
+                options = {**options, name: normalize(options[name])}
         if not isinstance(options.get("transactional", False), bool):
             raise JobOptionError(f"transactional={options['transactional']!r} must be True or False")
     except JobOptionError as error:

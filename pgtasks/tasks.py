@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -59,6 +60,34 @@ class TaskOptions:
     """Flags for its jobs."""
     transactional: bool = False
     """Whether the job's end commits together with what the handler writes on `ctx.connection`."""
+    timeout: float | None = None
+    """Seconds after which a running job is asked to stop; the setting `job_timeout` by default, `math.inf`: never."""
+    grace: float | None = None
+    """Seconds that it has for that, before its process is killed; the setting `job_grace` by default, `math.inf`: for
+    ever."""
+
+
+def check_timeout(seconds: object) -> float:
+    """Return `seconds` as a task's timeout, or raise `JobOptionError`."""
+    if not (number := _number("timeout", seconds)) > 0:
+        raise JobOptionError(f"timeout={number:g} must be more than 0 seconds; use math.inf for no time limit")
+    return number
+
+
+def check_grace(seconds: object) -> float:
+    """Return `seconds` as a task's grace, or raise `JobOptionError`."""
+    if not (number := _number("grace", seconds)) >= 0:
+        raise JobOptionError(f"grace={number:g} must be at least 0 seconds; use math.inf to never kill a process")
+    return number
+
+
+def _number(what: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise JobOptionError(f"{what}={value!r} must be a number of seconds, not {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 class Task(Generic[P, R]):

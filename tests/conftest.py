@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from tests.interop.releases import describe
 from tests.servers import NEWEST, Servers, versions
 
 if TYPE_CHECKING:
@@ -20,13 +23,47 @@ ODD_SCHEMA = 'My "odd" schema'
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_postgres: run on every PostgreSQL at hand (15, 16, 18), not only on 18")
+    config.addinivalue_line(
+        "markers", "one_postgres_each: like every_postgres, but each case on one of them, unless --all"
+    )
+    config.addinivalue_line("markers", "long: takes its time; runs with --all, or where FAULTS is set")
     config.addinivalue_line("markers", "every_schema: run also under a schema whose name needs quoting")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run all tests: long ones too, and every case everywhere")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        left_out = [item for item in items if isinstance(item, pytest.Function) and not _is_chosen(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_chosen(item: pytest.Function) -> bool:
+    """Whether a test runs without --all: a short one, and a case that runs on one PostgreSQL only on that one.
+
+    Which one depends on the case's name alone.
+    """
+    if item.get_closest_marker("long") is not None and "FAULTS" not in os.environ:
+        return False
+    if item.get_closest_marker("one_postgres_each") is None:
+        return True
+    version = item.callspec.params["server"]
+    case = item.nodeid.replace(f"pg{version}", "")
+    return version == sorted(versions())[zlib.crc32(case.encode()) % len(versions())]
+
+
+def pytest_report_header() -> str:
+    return describe()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "server" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_postgres"):
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "server" in metafunc.fixturenames and marks & {"every_postgres", "one_postgres_each"}:
         metafunc.parametrize("server", versions(), indirect=True, ids=lambda version: f"pg{version}", scope="session")
-    if "schema" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_schema"):
+    if "schema" in metafunc.fixturenames and "every_schema" in marks:
         metafunc.parametrize("schema", [SCHEMA, ODD_SCHEMA], indirect=True, ids=["plain", "odd"], scope="session")
 
 

@@ -6,15 +6,15 @@ memory that only another command needs. The exit codes are an interface: docs/re
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from pgtasks.cli.lazy import LazyCommand, LazyGroup
+from pgtasks.cli.lazy import LazyCommand, LazyGroup, help_unless_invoked
 from pgtasks.cli.output import complain, explain_bug, explain_usage
+from pgtasks.cli.streams import open_standard_streams, silence_stdout, watch_stdout
 from pgtasks.errors import PgtasksError
 
 if TYPE_CHECKING:
@@ -22,16 +22,33 @@ if TYPE_CHECKING:
 
 BUG: Final = 1
 """An exception that is not a `PgtasksError`: pgtasks itself is at fault."""
-USAGE: Final = 2
-"""The command line itself cannot be understood."""
 INTERRUPTED: Final = 130
 """Ended by Ctrl-C, as a shell reports it (128 + SIGINT)."""
+UNWRITTEN: Final = 12
+"""The output could not be written: a full disk."""
 BROKEN_PIPE: Final = 141
 """Whatever read the output has gone away (128 + SIGPIPE)."""
 
 COMMANDS: Final = {
     "worker": LazyCommand(
         "pgtasks.cli.worker:worker", "Run jobs of the tasks in MODULE, with a pool of worker processes."
+    ),
+    "health": LazyCommand(
+        "pgtasks.cli.health:health", "Ask the worker on this host whether it takes jobs: code 0 if it does, 1 if not."
+    ),
+    "add": LazyCommand("pgtasks.cli.add:add", "Add a job for TASK, with a payload in JSON."),
+    "jobs": LazyCommand("pgtasks.cli.jobs:jobs", "Look at jobs and change them."),
+    "queues": LazyCommand(
+        "pgtasks.cli.names:queues", "List the named queues, how many jobs wait in each, and which worker has it."
+    ),
+    "tasks": LazyCommand(
+        "pgtasks.cli.names:tasks",
+        "List the tasks that the database knows, and how many jobs of each wait, run and have failed.",
+    ),
+    "workers": LazyCommand("pgtasks.cli.workers:workers", "See which workers there are, and take jobs from dead ones."),
+    "cleanup": LazyCommand(
+        "pgtasks.cli.cleanup:cleanup",
+        "Forget tasks and queues that no job has, or delete the jobs that are permanently failed.",
     ),
     "migrate": LazyCommand("pgtasks.cli.migrate:migrate", "Install the schema or bring it up to date."),
     "demo": LazyCommand(
@@ -53,8 +70,9 @@ def pgtasks(ctx: click.Context, *, version: bool) -> None:
     \b
     pgtasks worker shop.tasks              run the jobs of the tasks in that module
     pgtasks migrate                        install the schema, or bring it up to date
-    pgtasks migrate --check                say what is pending, and change nothing
-    pgtasks migrate --sql > install.sql    print the SQL instead, to apply it by hand
+    pgtasks add greet '{"name": "Ada"}'    add a job for the task 'greet'
+    pgtasks jobs list --state failed       see which jobs have failed, and why
+    pgtasks jobs retry 42                  let a failed job run again
 
     The database is --database-url, PGTASKS_DATABASE_URL, DATABASE_URL, what the PG… variables of libpq name, or
     'database_url' in pgtasks.toml or under [tool.pgtasks] in pyproject.toml. Without any of these, pgtasks runs a
@@ -64,9 +82,8 @@ def pgtasks(ctx: click.Context, *, version: bool) -> None:
         from pgtasks import __version__  # noqa: PLC0415 - not needed by any other call
 
         click.echo(f"pgtasks {__version__}")
-    elif ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
-        ctx.exit(USAGE)
+    else:
+        help_unless_invoked(ctx)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,13 +92,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the command's name; those of this process by default.
     """
-    _open_standard_streams()
+    open_standard_streams()
+    stdout = watch_stdout()
+    if os.getpid() == 1:
+        from pgtasks.cli.reaper import leave_process_1  # noqa: PLC0415 - in containers alone
+
+        leave_process_1()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         if sys.stdout is not None:  # it is None when the process was started without one
             sys.stdout.flush()  # here, where a reader that has gone away can still be told from an error
     except BrokenPipeError:
-        _silence_stdout()
+        silence_stdout()
         return BROKEN_PIPE
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -94,6 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the end of the line: all that is expected was handled above
+        if stdout is not None and error is stdout.error:
+            silence_stdout()
+            complain(
+                f"the output could not be written: {error.strerror}; what the command had changed by then stays changed"
+            )
+            return UNWRITTEN
         explain_bug(error)
         return BUG
     return code
@@ -108,23 +136,3 @@ def _run(argv: list[str]) -> int:
     with pgtasks.make_context("pgtasks", argv) as ctx:
         code = pgtasks.invoke(ctx)
     return code if isinstance(code, int) else 0
-
-
-def _open_standard_streams() -> None:
-    """Put nothing in the place of standard streams that are closed, before a socket or file gets their numbers."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number: this one
-    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
-
-
-def _silence_stdout() -> None:
-    """Let the interpreter flush what is left into nothing, instead of reporting a broken pipe at its exit."""
-    with contextlib.suppress(OSError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from pgtasks.cli.errors import explained_database_errors
 from pgtasks.cli.output import note
+from pgtasks.database.connecting import complete_conninfo
 from pgtasks.embedded import acquire
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     from pgtasks.embedded import Lease
     from pgtasks.settings import Settings
-
-CONNECT_TIMEOUT: Final = 10
-"""Seconds to wait for a server that does not answer, unless the connection string or PGCONNECT_TIMEOUT says."""
 
 
 def announce(lease: Lease) -> None:
@@ -62,12 +58,12 @@ def connect(settings: Settings, application_name: str) -> Iterator[psycopg.Conne
         settings: The command's settings.
         application_name: What `pg_stat_activity` shows, unless the connection string names it.
     """
-    with resolve_database(settings) as conninfo:
-        options: dict[str, Any] = {"fallback_application_name": application_name}
-        if not os.environ.get("PGCONNECT_TIMEOUT") and "connect_timeout" not in conninfo_to_dict(conninfo):
-            options["connect_timeout"] = CONNECT_TIMEOUT
-        with psycopg.connect(conninfo, autocommit=True, **options) as conn:
-            yield conn
+    # Nothing is prepared, since the connection may go through a pooler in transaction mode.
+    with (
+        resolve_database(settings) as conninfo,
+        psycopg.connect(complete_conninfo(conninfo, application_name), autocommit=True, prepare_threshold=None) as conn,
+    ):
+        yield conn
 
 
 def _short(directory: Path) -> Path:

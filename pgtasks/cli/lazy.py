@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -11,6 +11,9 @@ from pgtasks.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+USAGE: Final = 2
+"""Exit code: the command line itself cannot be understood."""
 
 
 class LazyCommand(NamedTuple):
@@ -60,3 +63,10 @@ class LazyGroup(click.Group):
                 rows.append((name, command.get_short_help_str(limit=formatter.width)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def help_unless_invoked(ctx: click.Context) -> None:
+    """Write a group's help to stderr and end with code `USAGE`, if none of its commands was named."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(USAGE)

@@ -30,14 +30,29 @@ log = get_logger("pgtasks.worker")
     "--poll-interval",
     type=float,
     metavar="SECONDS",
-    help="Time between two looks for jobs of an idle host; 1 by default.",
+    help="Time between two looks for jobs of an idle host; 2 by default.",
 )
 @click.option("--listen/--no-listen", default=None, help="Whether to listen for new jobs between two looks.")
+@click.option(
+    "--listen-url",
+    metavar="URL",
+    help="Where to listen, if the database URL leads to a pooler in transaction mode: the same database without it.",
+)
 @click.option("--migrate/--no-migrate", default=None, help="Whether to bring the schema up to date first.")
 @click.option(
     "--shutdown-timeout",
     metavar="SECONDS",
     help="How long running jobs are waited for at shutdown before they are given back; 25 by default, or 'none'.",
+)
+@click.option(
+    "--job-timeout",
+    metavar="SECONDS",
+    help="How long a job may run before it is asked to stop, where its task sets no timeout; 'none' by default.",
+)
+@click.option(
+    "--job-grace",
+    metavar="SECONDS",
+    help="How long such a job may take to stop before its process is killed; 5 by default, or 'none'.",
 )
 @click.option(
     "--forbidden-flag",
@@ -46,19 +61,34 @@ log = get_logger("pgtasks.worker")
     metavar="FLAG",
     help="Leave jobs with this flag alone; may be given several times.",
 )
+@click.option("--max-jobs", metavar="N", help="Replace a process after about N jobs; 'none' by default.")
+@click.option("--max-memory", metavar="MB", help="Replace a process that takes so many megabytes; 'none' by default.")
+@click.option("--max-lifetime", metavar="SECONDS", help="Replace a process after so long; 'none' by default.")
+@click.option("--reload", is_flag=True, help="Import the modules anew when a Python file here changes: to develop.")
+@click.option("--health-port", metavar="N", help="Answer /live and /ready by HTTP at this port; 'none' by default.")
+@click.option("--health-address", metavar="HOST", help="Answer there; 127.0.0.1 by default.")
+@click.option(
+    "--stalled-after",
+    type=float,
+    metavar="SECONDS",
+    help="How long a process may show no sign of life before /live says so; 30 by default.",
+)
 @database_options
 @logging_options
 @click.pass_context
-def worker(ctx: click.Context, /, *, once: bool, **_settings: object) -> None:
+def worker(ctx: click.Context, /, *, once: bool, reload: bool, **_settings: object) -> None:
     """Run jobs of the tasks in MODULE, with a pool of worker processes.
 
     The first TERM or INT signal (Ctrl-C) lets running jobs finish, a second one gives them back and stops at once, a
-    third one kills.
+    third one kills, and so does QUIT. HUP imports the modules anew and replaces the processes one by one. TTIN and TTOU
+    add and remove a process. USR1 writes all stacks to stderr.
     """
+    if once and reload:
+        raise click.UsageError("--once ends when there is nothing to do, and --reload waits: give one of them")
     # Imported here, so that `pgtasks worker --help` need not load what runs jobs.
     from pgtasks.worker.run import run_worker  # noqa: PLC0415
 
-    run_worker(given_settings(ctx), Path.cwd(), _resolve, once=once)
+    run_worker(given_settings(ctx), Path.cwd(), _resolve, once=once, reload=reload)
 
 
 def _resolve(settings: Settings) -> AbstractContextManager[str]:

@@ -12,29 +12,56 @@ from psycopg import errors as pg
 from pgtasks.errors import DatabaseUnavailableError, PgtasksError
 from pgtasks.settings import redact
 
-_OUTAGES = (
-    psycopg.OperationalError,  # connection lost or refused, server shutting down, too many connections, disk full
-    psycopg.InterfaceError,  # the connection was closed under us
-    pg.ReadOnlySqlTransaction,  # failed over to a standby that has not been promoted yet
-    DatabaseUnavailableError,
-    OSError,
-    TimeoutError,
+_READ_ONLY = "25006"
+"""The server is a standby, or was made read-only: another one may have taken over."""
+_UNDONE = frozenset(
+    {
+        "40001",  # serialization failure
+        "40P01",  # deadlock
+        "55P03",  # lock_timeout
+        "57014",  # somebody has cancelled the statement, or statement_timeout has
+    }
 )
+"""States of errors by which a statement was undone on a server that is as it should be."""
+_ENDED = ("25P03", "25P04")
+"""The server has ended the session, since its transaction had been idle, or open, for too long."""
+_TOO_MUCH = "54"
+"""A statement that is too large or too complex is so at any time."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the words of `error` in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the words of `error` in one line, without the server's stack."""
+    return " ".join(str(error).partition("\nCONTEXT:")[0].split()) or type(error).__name__
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database may be back later, so that a loop should try again rather than end."""
-    return isinstance(error, _OUTAGES)
+    """Whether the same statement may succeed later, so that a loop should try again rather than end.
+
+    Either the database cannot be used now: connection lost or refused, server shutting down or read-only, no
+    connection, disk or memory left. Or the statement was undone, see `is_undone`.
+    """
+    if isinstance(error, DatabaseUnavailableError | OSError | psycopg.InterfaceError):  # TimeoutError is an OSError
+        return True
+    if isinstance(error, psycopg.OperationalError):
+        return not (error.sqlstate or "").startswith(_TOO_MUCH)
+    return isinstance(error, psycopg.Error) and error.sqlstate in (_READ_ONLY, *_ENDED)
+
+
+def is_undone(error: BaseException) -> bool:
+    """Whether only this statement was undone, by a conflict or by somebody's doing: the database is as it should be."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _UNDONE
+
+
+def needs_other_server(error: BaseException) -> bool:
+    """Whether the server takes no writes, so that its connections are of no use, and another one may take them."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == _READ_ONLY
 
 
 def is_connection_lost(error: BaseException) -> bool:
     """Whether `error` ended the session, so that it is not known what became of the statement."""
     if isinstance(error, psycopg.InterfaceError):
+        return True
+    if isinstance(error, psycopg.Error) and error.sqlstate in _ENDED:
         return True
     if not isinstance(error, psycopg.OperationalError):
         return False

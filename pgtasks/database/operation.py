@@ -43,6 +43,17 @@ def run(connection: Connection[Any], operation: Operation[T]) -> T:
         return operation.decode(cursor.fetchall())
 
 
+def run_within(connection: Connection[Any], operation: Operation[T], seconds: float | None) -> T:
+    """Run `operation` in a transaction of its own, in which a statement may take so many seconds.
+
+    The limit is the transaction's, since a pooler may give the session to somebody else afterwards.
+    """
+    with connection.transaction():
+        limit = f"{0 if seconds is None else seconds * 1000:.0f}ms"
+        connection.execute("select set_config('statement_timeout', %s, true)", (limit,))
+        return run(connection, operation)
+
+
 async def run_async(connection: AsyncConnection[Any], operation: Operation[T]) -> T:
     """Run `operation` on an asyncio connection, within whatever transaction is open there."""
     async with _AsyncCursor(connection, row_factory=tuple_row) as cursor:

@@ -18,10 +18,18 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolTimeout
 
-from pgtasks.database.errors import explain
+from pgtasks.database.connecting import (
+    AsyncPooledConnection,
+    CancellablePool,
+    PooledConnection,
+    complete_conninfo,
+    suit_pooler,
+    suit_pooler_async,
+)
+from pgtasks.database.errors import explain, needs_other_server
+from pgtasks.database.loans import current_loans
 from pgtasks.database.operation import Operation, run, run_async
 
 if TYPE_CHECKING:
@@ -29,12 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT = 10
-"""Seconds to wait for a server, unless the conninfo or `PGCONNECT_TIMEOUT` says otherwise.
-
-Also the longest that `asyncio.run` waits at its end: the pool takes a cancellation that hits it while it connects for
-a failed attempt, so an attempt must have an end of its own.
-"""
 _WAIT_TIMEOUT = 10.0
 """Seconds to wait for a connection from a pool."""
 _MAX_IDLE = 60.0
@@ -51,7 +53,9 @@ class Database:
     """
 
     def __init__(self, conninfo: str, *, max_connections: int = 10, application_name: str = "pgtasks") -> None:
-        self.conninfo = _complete(conninfo, application_name)
+        self.conninfo = complete_conninfo(conninfo, application_name)
+        self.connections_made = 0
+        """How many connections its pools have made so far."""
         self._options: dict[str, Any] = {
             "kwargs": {"autocommit": True},
             "min_size": 0,
@@ -62,7 +66,7 @@ class Database:
             "open": False,
         }
         # By process, so that a forked child keeps its parent's pools alive and unused.
-        self._blocking: dict[int, ConnectionPool] = {}
+        self._blocking: dict[int, ConnectionPool[PooledConnection]] = {}
         self._loops: dict[tuple[int, asyncio.AbstractEventLoop], _LoopPool] = {}
         self._opening = threading.Lock()
         os.register_at_fork(after_in_child=_Renewal(self))
@@ -81,9 +85,18 @@ class Database:
             connection = pool.getconn()
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise explain(self._reason(error), self.conninfo) from error
+        loans = current_loans.get()
+        if loans is not None:
+            loans.add(connection)
         try:
             yield connection
+        except psycopg.Error as error:
+            if needs_other_server(error):
+                pool.drain()  # this connection too, when it is given back
+            raise
         finally:
+            if loans is not None:
+                loans.end(connection)
             pool.putconn(connection)
 
     @asynccontextmanager
@@ -100,6 +113,10 @@ class Database:
             raise explain(await self._reason_async(error), self.conninfo) from error
         try:
             yield connection
+        except psycopg.Error as error:
+            if needs_other_server(error):
+                await pool.drain()
+            raise
         finally:
             await pool.putconn(connection)
 
@@ -131,29 +148,51 @@ class Database:
         """Forget who held the lock when this process was forked: that thread is not in the child."""
         self._opening = threading.Lock()
 
-    def _blocking_pool(self) -> ConnectionPool:
+    def _blocking_pool(self) -> ConnectionPool[PooledConnection]:
         pool = self._blocking.get(os.getpid())
         if pool is None:
             with self._opening:
                 pool = self._blocking.get(os.getpid())
                 if pool is None:
                     self._try_to_connect()
-                    pool = ConnectionPool(self.conninfo, check=_check, name="pgtasks", **self._options)
+                    pool = ConnectionPool(
+                        self.conninfo,
+                        connection_class=PooledConnection,
+                        configure=self._prepare,
+                        check=_check,
+                        name="pgtasks",
+                        **self._options,
+                    )
                     pool.open()
                     self._blocking[os.getpid()] = pool
         return pool
 
-    async def _loop_pool(self) -> AsyncConnectionPool:
+    async def _loop_pool(self) -> CancellablePool:
         key = (os.getpid(), asyncio.get_running_loop())
         found = self._loops.get(key)
         if found is None:
             await self._try_to_connect_async()
-            pool = AsyncConnectionPool(self.conninfo, check=_check_async, name="pgtasks-async", **self._options)
+            pool = CancellablePool(
+                self.conninfo,
+                connection_class=AsyncPooledConnection,
+                configure=self._prepare_async,
+                check=_check_async,
+                name="pgtasks-async",
+                **self._options,
+            )
             if (found := self._loops.get(key)) is None:
                 found = self._loops[key] = _LoopPool(pool, self._loops, key)
                 await pool.open()
                 await anext(found.guard)
         return found.pool
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        self.connections_made += 1
+        suit_pooler(connection)
+
+    async def _prepare_async(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.connections_made += 1
+        await suit_pooler_async(connection)
 
     def _try_to_connect(self) -> None:
         try:
@@ -193,7 +232,7 @@ class _LoopPool:
 
     def __init__(
         self,
-        pool: AsyncConnectionPool,
+        pool: CancellablePool,
         pools: dict[tuple[int, asyncio.AbstractEventLoop], _LoopPool],
         key: tuple[int, asyncio.AbstractEventLoop],
     ) -> None:
@@ -224,7 +263,7 @@ class _Renewal:
             database.renew_lock()
 
 
-def _close_own(pools: dict[int, ConnectionPool]) -> None:
+def _close_own(pools: dict[int, ConnectionPool[PooledConnection]]) -> None:
     pool = pools.pop(os.getpid(), None)
     if pool is not None:
         pool.close()
@@ -248,11 +287,3 @@ def _close_if_left(connection: psycopg.Connection[Any] | psycopg.AsyncConnection
         # Closed here, since the pool would keep one that libpq has not yet found to be broken.
         connection.pgconn.finish()
         raise psycopg.OperationalError("the server has ended the session")
-
-
-def _complete(conninfo: str, application_name: str) -> str:
-    given = conninfo_to_dict(conninfo)
-    defaults: dict[str, Any] = {"fallback_application_name": application_name, "client_encoding": "utf8"}
-    if "connect_timeout" not in given and not os.environ.get("PGCONNECT_TIMEOUT"):
-        defaults["connect_timeout"] = _CONNECT_TIMEOUT
-    return make_conninfo(conninfo, **defaults)

@@ -27,6 +27,9 @@ LogFormat = Literal["auto", "console", "json"]
 
 _RECORD_ATTRIBUTES: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
+_POOL_TRIES: Final = ("error connecting", "reconnection attempt", "discarding closed connection")
+"""How those records of psycopg's pool begin that there may be one of at each try."""
+
 _WRITE_WAIT: Final = 1.0
 """Seconds that a record waits for a reader that is slow, on a stderr that was made non-blocking by somebody else."""
 
@@ -57,6 +60,10 @@ def configure_worker_logging(
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
+    pool = logging.getLogger("psycopg.pool")
+    for old_filter in [found for found in pool.filters if isinstance(found, _OwnPoolFilter)]:
+        pool.removeFilter(old_filter)
+    pool.addFilter(_OwnPoolFilter())
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -85,6 +92,16 @@ def adopt_application_logging() -> None:
     processors = structlog.get_config()["processors"]
     if merge_keys not in processors:
         processors.insert(0, merge_keys)  # in place: loggers that are in use already hold this list
+
+
+class _OwnPoolFilter(logging.Filter):
+    """Leaves out what psycopg's pool says at each try to connect: a worker says once that its database is away."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record of psycopg's pool is to be written."""
+        about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        ours = about in ("pgtasks", "pgtasks-async") or getattr(type(about), "pgtasks_pool", False)
+        return not (ours and str(record.msg).startswith(_POOL_TRIES))
 
 
 class LineHandler(logging.Handler):

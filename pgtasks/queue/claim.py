@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgtasks.database import Operation
 from pgtasks.queue.rows import job_from_row
@@ -15,9 +15,28 @@ if TYPE_CHECKING:
     from pgtasks.sql import Statements
 
 
+class Restored(NamedTuple):
+    """What a call of `restore_names` did."""
+
+    tasks: int
+    """How many tasks it registered again."""
+    queues: int
+    """How many queues it put back."""
+    jobs: int
+    """How many jobs it gave the number that their task or queue has now."""
+
+
 def register_tasks(sql: Statements, tasks: Sequence[str]) -> Operation[int]:
     """Make the names of `tasks` known to the queue; returns how many were not yet."""
     return Operation("register_tasks", sql.get("register_tasks"), (list(tasks),), _count)
+
+
+def restore_names(sql: Statements, tasks: Sequence[str], max_age: float | None) -> Operation[Restored]:
+    """Register those of `tasks` that are missing, and put back what a cleanup has deleted while a job was being added.
+
+    Looks at what was deleted within `max_age` seconds, or with None at all that can still be put back.
+    """
+    return Operation("restore_names", sql.get("restore_names"), (list(tasks), max_age), _restored)
 
 
 def claim_jobs(
@@ -44,6 +63,10 @@ def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 100
 
 def _claimed(rows: list[Row]) -> list[Job]:
     return [job_from_row(row, row[14], row[15]) for row in rows]
+
+
+def _restored(rows: list[Row]) -> Restored:
+    return Restored(*rows[0])
 
 
 def _count(rows: list[Row]) -> int:

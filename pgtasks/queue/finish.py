@@ -46,12 +46,14 @@ def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What a call of `release_worker` did."""
+    """What a call of `release_worker` or `recover_worker` did."""
 
     returned: int
     """How many jobs it gave back."""
+    failed: int
+    """How many had been interrupted too often, and have failed for good."""
     busy: tuple[int, ...]
-    """Ids of jobs that it could not, since somebody's open transaction has locked their rows."""
+    """Ids of jobs that it could not, since somebody's open transaction has locked their rows; 0 stands for a queue."""
     claiming: bool
     """Whether it did nothing, since a claim of the worker is still being executed."""
 
@@ -72,15 +74,26 @@ def release_worker(
     return Operation("release_worker", sql.get("release_worker"), (worker_id, list(keep), retire), _released)
 
 
+def recover_worker(sql: Statements, worker_id: str, max_interruptions: int, stale_after: float) -> Operation[Released]:
+    """Retire a worker whose heartbeats have not come for `stale_after` seconds, and give back all that it holds.
+
+    Nobody knows which of the jobs were running, so none is charged with an attempt; but one that this has happened to
+    more than `max_interruptions` times has failed for good. Nothing is done if the heartbeats are back.
+    """
+    parameters = (worker_id, max_interruptions, stale_after)
+    return Operation("recover_worker", sql.get("recover_worker"), parameters, _released)
+
+
 def sweep_stale_locks(sql: Statements) -> Operation[dict[str, int]]:
     """Clear locks that are older than four hours; returns how many jobs and queues were unlocked or put back."""
     return Operation("sweep_stale_locks", sql.get("sweep_stale_locks"), (), _sweep_counts)
 
 
 def _released(rows: list[Row]) -> Released:
-    busy = tuple(job_id for job_id, state in rows if state == "busy")
-    claiming = any(state == "claiming" for _, state in rows)
-    return Released(len(rows) - len(busy) - claiming, busy, claiming)
+    busy = tuple(job_id or 0 for job_id, state in rows if state == "busy")
+    states = [state for _, state in rows]
+    failed, claiming = states.count("failed"), states.count("claiming")
+    return Released(len(rows) - len(busy) - failed - claiming, failed, busy, claiming > 0)
 
 
 def _sweep_counts(rows: list[Row]) -> dict[str, int]:

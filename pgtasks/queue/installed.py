@@ -24,7 +24,14 @@ OLDEST_REFERENCE_REVISION = 19
 KNOWN_REFERENCE_REVISION = 20
 """The newest revision of Graphile Worker's schema that this release knows; a fresh install records it."""
 
+SETTLING_SECONDS = 5.0
+"""An unfinished installation of Graphile Worker's that did something so lately is taken to be under way."""
+
 SchemaKind = Literal["missing", "empty", "own", "adopted"]
+
+
+class UnsettledSchemaError(SchemaRefusedError):
+    """Graphile Worker seems to be installing the schema at this moment; a later look may find it finished."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,11 @@ def _refuse_what_is_no_queue(schema: str, facts: dict[str, Any]) -> bool:
     """Return whether the queue's tables are there; raise if something else is."""
     if facts["has_migrations"] and facts["has_jobs"]:
         return True
+    if facts["has_first_table"]:
+        raise UnsettledSchemaError(
+            f"Schema {schema!r} has Graphile Worker's table 'migrations' and nothing else of a queue: its installation "
+            f"has not ended; nothing was changed. Bring it to an end first: {_bring_up_to_date(schema)}."
+        )
     if facts["has_others"]:
         raise SchemaRefusedError(
             f"Schema {schema!r} exists and is not a queue; nothing was changed. "
@@ -169,19 +181,22 @@ def _reference_revision(conn: psycopg.Connection[Any], schema: str, warnings: li
     rows = fetch(
         conn,
         render(
-            "select m.id, coalesce((to_jsonb(m) ->> 'breaking')::boolean, false) as breaking "
+            "select m.id, coalesce((to_jsonb(m) ->> 'breaking')::boolean, false) as breaking, "
+            "(to_jsonb(m) ->> 'ts')::timestamptz > now() - make_interval(secs => $1::float8) as lately "
             "from {gw}.migrations as m order by m.id",
             schema,
         ),
+        SETTLING_SECONDS,
     )
     revision = max((row["id"] for row in rows), default=0)
     unknown = [row for row in rows if row["id"] > KNOWN_REFERENCE_REVISION]
     breaking = [row["id"] for row in unknown if row["breaking"]]
     if revision < OLDEST_REFERENCE_REVISION:
-        raise SchemaRefusedError(
+        refusal = UnsettledSchemaError if any(row["lately"] for row in rows) else SchemaRefusedError
+        raise refusal(
             f"Schema {schema!r} is Graphile Worker's at revision {revision}, pgtasks needs "
             f"{OLDEST_REFERENCE_REVISION} or later; nothing was changed. Bring it up to date first: "
-            f"`npx graphile-worker@0.17 --schema-only -c <connection string>{schema_option(schema)}`."
+            f"{_bring_up_to_date(schema)}."
         )
     if breaking:
         raise SchemaRefusedError(
@@ -194,6 +209,10 @@ def _reference_revision(conn: psycopg.Connection[Any], schema: str, warnings: li
             f"{KNOWN_REFERENCE_REVISION}, and what came after is not marked as breaking."
         )
     return revision
+
+
+def _bring_up_to_date(schema: str) -> str:
+    return f"`npx graphile-worker@0.17 --schema-only -c <connection string>{schema_option(schema)}`"
 
 
 def _recorded_steps(conn: psycopg.Connection[Any], schema: str, warnings: list[str]) -> dict[int, bool]:
@@ -276,6 +295,16 @@ select
   exists (select from rels where relname = '_pgtasks_migrations') as is_ours,
   exists (select from rels where relname = 'migrations') as has_migrations,
   exists (select from rels where relname in ('_private_jobs', 'jobs')) as has_jobs,
+  -- What Graphile Worker makes before its first migration: a table with the columns id and ts, later breaking too.
+  exists (
+      select from rels join pg_catalog.pg_attribute as a on a.attrelid = rels.oid
+      where rels.relname = 'migrations' and a.attname = 'ts'
+    )
+    and not exists (
+      select from rels
+      where relname not in ('migrations', 'migrations_pkey') and relname not like '\\_pgtasks\\_%'
+    )
+    as has_first_table,
   exists (select from rels where relname not like '\\_pgtasks\\_%')
     or exists (select from pg_catalog.pg_proc as p where p.pronamespace = n.oid and p.proname not like '\\_pgtasks\\_%')
     or exists (select from pg_catalog.pg_type as t where t.typnamespace = n.oid and t.typname not like '\\_pgtasks\\_%'

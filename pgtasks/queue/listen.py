@@ -1,37 +1,68 @@
 """One listening connection: hints that there are jobs, and word of migrations.
 
-Notifications are hints. Whatever is missed while the connection is down is found by polling, and by one look as soon
-as it is up again. The connection is looked after on its own session: a server that has gone without a word (a
-half-open connection) is noticed by a statement that does not come back.
+Notifications are hints. Whatever is missed while nothing can be heard is found by polling, and by one look as soon as
+it can be heard again.
+
+Whether it hears is tried from end to end, at the start and every ten seconds after: a notification is sent over another
+connection, on a channel of its own, and has to arrive. That notices a server that has gone without a word, a server
+that is not the one any more to which all others write, and a pooler in transaction mode, behind which `LISTEN` is
+obeyed and nothing ever heard: the session that listens is the pooler's, not ours. Only after the first try are the real
+channels listened to, so that no session of such a pooler keeps on hearing what is of no use to it.
+
+States of the listener:
+
+    connecting  nothing is heard; after a failure with growing pauses
+    listening   the last try was heard
+    deaf        nothing can be heard, for a reason that time does not mend: it tries again, more and more rarely
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg
 
+from pgtasks.database import Operation
+from pgtasks.database.connecting import is_pooled
 from pgtasks.database.errors import is_outage, reason_of
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    from pgtasks.database import Row
+    from pgtasks.sql import Statements
 
 log = get_logger("pgtasks.listener")
 
 _CHECK_SECONDS = 10.0
-"""How long the connection may be silent before it is checked."""
+"""How long after one try the next one is made."""
 _CHECK_TIMEOUT = 5.0
-"""How long the answer to a check may take."""
+"""How long the notification may be on its way."""
+_DEAF_PAUSES = (10.0, 300.0)
+"""Seconds to the next try when nothing can be heard; they double from the one to the other."""
+
+
+def notify(sql: Statements, channel: str, payload: str) -> Operation[None]:
+    """Send a notification."""
+    return Operation("notify", sql.get("notify"), (channel, payload), _none)
+
+
+class _DeafError(Exception):
+    """`LISTEN` was obeyed, and nothing can be heard."""
 
 
 class Listener:
     """Listens until cancelled, and connects again for as long as it takes.
 
     Args:
-        conninfo: the database.
+        conninfo: where to listen.
+        notify: sends a payload on a channel over another connection; returns False if that was not possible.
+        separate: whether that other connection was configured with an address of its own.
         pauses: gives the seconds to wait before each further try to connect.
         on_jobs: called with the number of jobs that were added; with 0 after each connecting, since some may have
             been missed.
@@ -42,53 +73,114 @@ class Listener:
         self,
         conninfo: str,
         *,
+        notify: Callable[[str, str], Awaitable[bool]],
+        separate: bool = False,
         pauses: Callable[[], Callable[[], float]],
         on_jobs: Callable[[int], None],
         on_migration: Callable[[int, bool], None],
     ) -> None:
         self._conninfo = conninfo
+        self._notify = notify
+        self._separate = separate
         self._pauses = pauses
         self._on_jobs = on_jobs
         self._on_migration = on_migration
+        self._channel = f"pgtasks:echo:{secrets.token_hex(8)}"
+        self._heard: str | None = None
+        self._next_pause = pauses()
+        self._deaf_pause = _DEAF_PAUSES[0]
+        self._told: str | None = None
         self.listening = False
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        next_pause = self._pauses()
-        lost = False
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
-                    await connection.execute('LISTEN "jobs:insert"')
-                    await connection.execute('LISTEN "worker:migrate"')
-                    self.listening = True
-                    if lost:
-                        log.info("listen_restored")
-                    lost = False
-                    next_pause = self._pauses()
-                    self._on_jobs(0)
-                    await self._listen(connection)
+                await self._connect_and_listen()
+            except _DeafError as error:
+                self._tell("listen_impossible", message=str(error))
+                pause = self._deaf_pause
+                self._deaf_pause = min(_DEAF_PAUSES[1], 2 * pause)
             except Exception as error:
                 if not is_outage(error):
                     raise
-                if not lost:
-                    log.warning("listen_lost", error=reason_of(error))
-                lost = True
+                self._tell("listen_lost", error=reason_of(error))
+                pause = self._next_pause()
             finally:
                 self.listening = False
-            await asyncio.sleep(next_pause())
+            await asyncio.sleep(pause)
 
-    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        while True:
-            try:
-                async for notification in connection.notifies(timeout=_CHECK_SECONDS):
-                    self._hear(notification)
-            except UnicodeDecodeError:
-                self._on_jobs(1)  # in a database without an encoding, where a payload is any bytes
-            async with asyncio.timeout(_CHECK_TIMEOUT):
-                await connection.execute("select 1")
+    async def _connect_and_listen(self) -> NoReturn:
+        """Listen on a new connection until it is of no use any more, and raise what is wrong with it."""
+        connecting = psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        async with await connecting as connection:
+            pooled = await is_pooled(connection)
+            await connection.execute(f'LISTEN "{self._channel}"'.encode())
+            heard = await self._hears_itself(connection)
+            if heard is None:
+                raise ConnectionError("whether notifications arrive cannot be tried out")
+            if not heard:
+                raise self._explanation(pooled=pooled)
+            await connection.execute('LISTEN "jobs:insert"')
+            await connection.execute('LISTEN "worker:migrate"')
+            self._is_listening()
+            while True:
+                await self._read(connection, _CHECK_SECONDS)
+                if await self._hears_itself(connection) is False:
+                    raise TimeoutError(f"a notification did not arrive within {_CHECK_TIMEOUT:g} s")
+
+    def _is_listening(self) -> None:
+        self.listening = True
+        if self._told is not None:
+            log.info("listen_restored")
+        self._told = None
+        self._next_pause = self._pauses()
+        self._deaf_pause = _DEAF_PAUSES[0]
+        self._on_jobs(0)
+
+    def _tell(self, event: str, **keys: str) -> None:
+        """Log what is wrong, once until something else is."""
+        if self._told != event:
+            log.warning(event, **keys)
+        self._told = event
+
+    def _explanation(self, *, pooled: bool) -> Exception:
+        if pooled:
+            return _DeafError(
+                "the connection goes through a pooler that gives each transaction another session, as PgBouncer does "
+                "with pool_mode = transaction, and so nothing can be heard; jobs are found by polling. Set listen_url "
+                "to an address without the pooler or in session mode, or listen to false"
+            )
+        if self._separate:
+            return _DeafError(
+                "what is sent at database_url is not heard at listen_url, so jobs are found by polling: both have to "
+                "lead to the same database"
+            )
+        return TimeoutError(f"a notification did not arrive within {_CHECK_TIMEOUT:g} s")
+
+    async def _hears_itself(self, connection: psycopg.AsyncConnection[Any]) -> bool | None:
+        """Return whether a notification arrives; None if it could not be sent, so that nobody knows."""
+        token = secrets.token_hex(8)
+        if not await self._notify(self._channel, token):
+            return None
+        deadline = time.monotonic() + _CHECK_TIMEOUT
+        while self._heard != token and (left := deadline - time.monotonic()) > 0:
+            await self._read(connection, left, stop_after=1)
+        return self._heard == token
+
+    async def _read(
+        self, connection: psycopg.AsyncConnection[Any], seconds: float, stop_after: int | None = None
+    ) -> None:
+        try:
+            async for notification in connection.notifies(timeout=seconds, stop_after=stop_after):
+                self._hear(notification)
+        except UnicodeDecodeError:
+            self._on_jobs(1)  # in a database without an encoding, where a payload is any bytes
 
     def _hear(self, notification: psycopg.Notify) -> None:
+        if notification.channel == self._channel:
+            self._heard = notification.payload
+            return
         message = _message(notification.payload)
         if notification.channel == "worker:migrate":
             number, breaking = message.get("migrationNumber"), message.get("breaking")
@@ -106,3 +198,7 @@ def _message(payload: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
+
+
+def _none(_rows: list[Row]) -> None:
+    return None

@@ -14,6 +14,7 @@ A schema that Graphile Worker installed is adopted: its tables and functions sta
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,10 @@ from pgtasks.errors import DatabaseUnavailableError, PgtasksError, SchemaPending
 from pgtasks.queue.installed import (
     KNOWN_REFERENCE_REVISION,
     OLDEST_REFERENCE_REVISION,
+    SETTLING_SECONDS,
     Found,
     MigrationStatus,
+    UnsettledSchemaError,
     fetch,
     inspect,
     schema_option,
@@ -62,6 +65,15 @@ __all__ = [
 
 OLDEST_SERVER = 130000
 """`server_version_num` of the oldest PostgreSQL that will do."""
+
+_CLASHES = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+)
+"""What a step fails with if somebody else has just made the same thing."""
+_SETTLING_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,19 +115,49 @@ def migrate(
     _check_connection(conn)
     steps_taken: list[str] = []
     functions_put: list[str] = []
+    patience = _Patience()
     with _plain_errors(conn, schema):
-        found = _look(conn, schema, upgrade_functions=upgrade_functions)
-        while not found.done:
-            # One step at a time, decided on again under the lock: another process may have been quicker.
-            with _transaction(conn):
-                _lock(conn, schema)
-                found = inspect(conn, schema, upgrade_functions=upgrade_functions)
-                if found.pending_steps:
-                    steps_taken.append(_take_step(conn, found.status, found.pending_steps[0]))
-                elif not found.done:
-                    functions_put += _put_functions(conn, found)
-            found = _look(conn, schema, upgrade_functions=upgrade_functions)
-    return MigrationReport(schema=schema, steps=tuple(steps_taken), functions=tuple(functions_put), status=found.status)
+        while True:
+            try:
+                found = _look(conn, schema, upgrade_functions=upgrade_functions)
+                if found.done:
+                    return MigrationReport(schema, tuple(steps_taken), tuple(functions_put), found.status)
+                step, functions_now = _go_on(conn, schema, upgrade_functions=upgrade_functions)
+            except (UnsettledSchemaError, *_CLASHES) as error:
+                patience.wait(error)
+            else:
+                steps_taken += step
+                functions_put += functions_now
+
+
+def _go_on(conn: psycopg.Connection[Any], schema: str, *, upgrade_functions: bool) -> tuple[list[str], list[str]]:
+    """Take one step, or put the functions in place; return the step's name, and theirs.
+
+    What is to be done is decided on under the lock: another process may have been quicker.
+    """
+    with _transaction(conn):
+        _lock(conn, schema)
+        found = inspect(conn, schema, upgrade_functions=upgrade_functions)
+        if found.pending_steps:
+            return [_take_step(conn, found.status, found.pending_steps[0])], []
+        return [], [] if found.done else _put_functions(conn, found)
+
+
+class _Patience:
+    """Waits while Graphile Worker, which does not know our lock, installs the schema at the same time."""
+
+    def __init__(self) -> None:
+        self._problem = ""
+        self._since = 0.0
+
+    def wait(self, error: Exception) -> None:
+        """Sleep for a moment; raise `error` if the problem has been the same for too long."""
+        if str(error) != self._problem:
+            self._problem = str(error)
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > SETTLING_SECONDS:
+            raise error
+        time.sleep(_SETTLING_PAUSE)
 
 
 def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> MigrationStatus:

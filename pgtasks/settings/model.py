@@ -16,6 +16,8 @@ from pgtasks.settings.problems import explain, shorten
 from pgtasks.settings.sources import ExplicitSource, Layer, explicit_layer, split_list
 
 DEFAULT_ORIGIN: Final = "default"
+_SECRET: Final = ("database_url", "listen_url")
+"""Settings that may hold a password."""
 
 
 def _no_bool(value: object) -> object:
@@ -121,10 +123,15 @@ class Settings(BaseSettings):
         default=10, description="Jobs that one worker process runs at a time, 1 to 10000."
     )
     poll_interval: Annotated[Seconds, Field(gt=0)] = Field(
-        default=1.0, description="Seconds between two looks for jobs of an idle host, more than 0."
+        default=2.0, description="Seconds between two looks for jobs of an idle host, more than 0."
     )
     listen: bool = Field(
         default=True, description="Whether workers listen for notifications of new jobs between two looks."
+    )
+    listen_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = Field(
+        default=None,
+        description="The same database by another address, to listen there: for when `database_url` leads to a pooler "
+        "in transaction mode.",
     )
     migrate: bool = Field(default=True, description="Whether a worker brings the schema up to date when it starts.")
     shutdown_timeout: Annotated[Annotated[Seconds, Field(ge=0)] | None, BeforeValidator(_none)] = Field(
@@ -132,8 +139,48 @@ class Settings(BaseSettings):
         description="Seconds that running jobs are waited for at shutdown; then they are cut off and given back. "
         "`none`: for as long as they take.",
     )
+    stale_after: Annotated[Seconds, Field(ge=1)] = Field(
+        default=30.0,
+        description="Seconds without a heartbeat after which any host gives a worker's jobs to others, at least 1. "
+        "Must be the same on all hosts.",
+    )
+    max_interruptions: Annotated[Count, Field(ge=0)] = Field(
+        default=5,
+        description="How often a job may be given back because its host was lost; then it has failed for good.",
+    )
+    job_timeout: Annotated[Annotated[Seconds, Field(gt=0)] | None, BeforeValidator(_none)] = Field(
+        default=None,
+        description="Seconds after which a running job is asked to stop, for tasks that set no `timeout` of their own. "
+        "`none`: never.",
+    )
+    job_grace: Annotated[Annotated[Seconds, Field(ge=0)] | None, BeforeValidator(_none)] = Field(
+        default=5.0,
+        description="Seconds that such a job has to stop before its process is killed, for tasks that set no `grace` "
+        "of their own. `none`: it never is.",
+    )
     forbidden_flags: Annotated[Names, AfterValidator(lambda names: tuple(map(_flag, names)))] = Field(
         default=(), description="Flags whose jobs a worker leaves alone."
+    )
+    max_jobs: Annotated[Annotated[Count, Field(ge=1)] | None, BeforeValidator(_none)] = Field(
+        default=None, description="Jobs after which a worker process is replaced by a fresh one. `none`: never."
+    )
+    max_memory: Annotated[Annotated[Count, Field(ge=1)] | None, BeforeValidator(_none)] = Field(
+        default=None, description="Megabytes of memory above which a worker process is replaced. `none`: never."
+    )
+    max_lifetime: Annotated[Annotated[Seconds, Field(gt=0)] | None, BeforeValidator(_none)] = Field(
+        default=None, description="Seconds after which a worker process is replaced. `none`: never."
+    )
+    health_port: Annotated[Annotated[Count, Field(ge=0, le=65535)] | None, BeforeValidator(_none)] = Field(
+        default=None,
+        description="The port at which a worker answers `/live` and `/ready` by HTTP. 0: any that is free. `none`: it "
+        "does not.",
+    )
+    health_address: Annotated[str, Field(min_length=1)] = Field(
+        default="127.0.0.1", description="The address at which it does."
+    )
+    stalled_after: Annotated[Seconds, Field(ge=1)] = Field(
+        default=30.0,
+        description="Seconds without a sign of life after which a worker process counts as stuck, at least 1.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         default="info", description="The least severe messages that a command writes."
@@ -193,6 +240,11 @@ class Settings(BaseSettings):
         """The database as libpq's connection string, with its password; `None` when none is configured."""
         return None if self.database_url is None else self.database_url.get_secret_value()
 
+    @property
+    def listen_conninfo(self) -> str | None:
+        """Where to listen, if not at `conninfo`, likewise with its password."""
+        return None if self.listen_url is None else self.listen_url.get_secret_value()
+
     def describe(self) -> list[SettingLine]:
         """Return every setting with its value as text and where it comes from, secrets left out."""
         return [
@@ -224,7 +276,10 @@ class Settings(BaseSettings):
         return cls.from_layers(Layer(stored["values"], stored["origins"]))
 
     def _as_layer(self) -> Layer:
-        values = self.model_dump(mode="json", by_alias=True) | {"database_url": self.conninfo}
+        values = self.model_dump(mode="json", by_alias=True) | {
+            "database_url": self.conninfo,
+            "listen_url": self.listen_conninfo,
+        }
         return Layer(values, self._origins)
 
 
@@ -246,5 +301,5 @@ def _explain_all(error: ValidationError, origins: dict[str, str]) -> str:
     problems = []
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0])
-        problems.append(f"{origins.get(name, name)}: {explain(detail, secret=name == 'database_url')}")
+        problems.append(f"{origins.get(name, name)}: {explain(detail, secret=name in _SECRET)}")
     return "; ".join(problems)

@@ -98,7 +98,8 @@ def environment_layer(environ: Mapping[str, str], known: Collection[str]) -> Lay
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(PLUGIN_PREFIX):
             continue
         if name := names.get(variable):
-            if value:
+            # The service may be called like a setting: "pgtasks-health" has PGTASKS_HEALTH_PORT=tcp://….
+            if value and not (_KUBERNETES.fullmatch(variable) and value.startswith(("tcp://", "udp://", "sctp://"))):
                 values[name] = value
                 origins[name] = f"environment variable {variable}"
         elif not _KUBERNETES.fullmatch(variable):

@@ -1,13 +1,23 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 806f333fed229c16
+-- functions: revision 1, digest 9f988db9290d6bf2
 
 sequence job_queues_id_seq
 
 sequence jobs_id_seq1
 
 sequence tasks_id_seq
+
+table _pgtasks_forgotten_names
+  kind text not null
+  id integer not null
+  name text not null
+  ts timestamp with time zone not null default clock_timestamp()
+  constraint _pgtasks_forgotten_names_pkey PRIMARY KEY (kind, id)
+  CREATE UNIQUE INDEX _pgtasks_forgotten_names_pkey ON graphile_worker._pgtasks_forgotten_names USING btree (kind, id)
+  CREATE INDEX _pgtasks_forgotten_names_task_idx ON graphile_worker._pgtasks_forgotten_names USING btree (name) WHERE (kind = 'task'::text)
+  CREATE INDEX _pgtasks_forgotten_names_ts_idx ON graphile_worker._pgtasks_forgotten_names USING btree (ts)
 
 table _pgtasks_functions
   only_row boolean not null default true
@@ -17,6 +27,15 @@ table _pgtasks_functions
   constraint _pgtasks_functions_only_row_check CHECK (only_row)
   constraint _pgtasks_functions_pkey PRIMARY KEY (only_row)
   CREATE UNIQUE INDEX _pgtasks_functions_pkey ON graphile_worker._pgtasks_functions USING btree (only_row)
+
+table _pgtasks_interruptions
+  job_id bigint not null
+  revision integer not null
+  attempts smallint not null
+  interruptions integer not null default 1
+  ts timestamp with time zone not null default now()
+  constraint _pgtasks_interruptions_pkey PRIMARY KEY (job_id)
+  CREATE UNIQUE INDEX _pgtasks_interruptions_pkey ON graphile_worker._pgtasks_interruptions USING btree (job_id)
 
 table _pgtasks_key_locks unlogged
   key_hash bigint not null
@@ -32,11 +51,21 @@ table _pgtasks_migrations
   constraint _pgtasks_migrations_pkey PRIMARY KEY (id)
   CREATE UNIQUE INDEX _pgtasks_migrations_pkey ON graphile_worker._pgtasks_migrations USING btree (id)
 
-table _pgtasks_retired_workers
-  worker_id text not null
-  ts timestamp with time zone not null default now()
-  constraint _pgtasks_retired_workers_pkey PRIMARY KEY (worker_id)
-  CREATE UNIQUE INDEX _pgtasks_retired_workers_pkey ON graphile_worker._pgtasks_retired_workers USING btree (worker_id)
+table _pgtasks_workers
+  id text not null
+  host_id text
+  host_name text
+  pid integer
+  version text
+  started_at timestamp with time zone not null default now()
+  heartbeat_at timestamp with time zone not null default now()
+  running integer not null default 0
+  succeeded bigint not null default 0
+  failed bigint not null default 0
+  retired_at timestamp with time zone
+  released_at timestamp with time zone
+  constraint _pgtasks_workers_pkey PRIMARY KEY (id)
+  CREATE UNIQUE INDEX _pgtasks_workers_pkey ON graphile_worker._pgtasks_workers USING btree (id)
 
 table _private_job_queues with row level security
   id integer not null generated always as identity
@@ -49,6 +78,7 @@ table _private_job_queues with row level security
   constraint job_queues_queue_name_key UNIQUE (queue_name)
   CREATE UNIQUE INDEX job_queues_pkey1 ON graphile_worker._private_job_queues USING btree (id)
   CREATE UNIQUE INDEX job_queues_queue_name_key ON graphile_worker._private_job_queues USING btree (queue_name)
+  CREATE TRIGGER _pgtasks_remember_queues AFTER DELETE ON graphile_worker._private_job_queues REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION graphile_worker._pgtasks_remember_names('queue', 'queue_name')
 
 table _private_jobs with row level security
   id bigint not null generated always as identity
@@ -72,6 +102,8 @@ table _private_jobs with row level security
   constraint jobs_key_key1 UNIQUE (key)
   constraint jobs_max_attempts_check CHECK ((max_attempts >= 1))
   constraint jobs_pkey1 PRIMARY KEY (id)
+  CREATE INDEX _pgtasks_jobs_failed_idx ON graphile_worker._private_jobs USING btree (id) INCLUDE (task_id, job_queue_id) WHERE ((locked_at IS NULL) AND (attempts >= max_attempts))
+  CREATE INDEX _pgtasks_jobs_locked_idx ON graphile_worker._private_jobs USING btree (locked_by) WHERE (locked_at >= '-infinity'::timestamp with time zone)
   CREATE INDEX _pgtasks_jobs_queue_heads_idx ON graphile_worker._private_jobs USING btree (job_queue_id, priority, run_at, id) WHERE (is_available AND (job_queue_id IS NOT NULL))
   CREATE INDEX _pgtasks_jobs_queued_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id, job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
   CREATE INDEX _pgtasks_jobs_queued_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) INCLUDE (job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
@@ -97,6 +129,7 @@ table _private_tasks with row level security
   constraint tasks_pkey PRIMARY KEY (id)
   CREATE UNIQUE INDEX tasks_identifier_key ON graphile_worker._private_tasks USING btree (identifier)
   CREATE UNIQUE INDEX tasks_pkey ON graphile_worker._private_tasks USING btree (id)
+  CREATE TRIGGER _pgtasks_remember_tasks AFTER DELETE ON graphile_worker._private_tasks REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION graphile_worker._pgtasks_remember_names('task', 'identifier')
 
 table migrations
   id integer not null
@@ -144,13 +177,46 @@ function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_
   set enable_incremental_sort=off
   set jit=off
 
+function _pgtasks_cleanup(operations text[], max_rows integer, OUT deleted_tasks bigint, OUT deleted_queues bigint, OUT deleted_jobs bigint, OUT more boolean, OUT busy text[])
+  returns record
+  language plpgsql
+  volatile
+  set lock_timeout=200ms
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_hashjoin=off
+  set enable_mergejoin=off
+  set jit=off
+
+function _pgtasks_clear_stale_locks(job_ids bigint[])
+  returns bigint[]
+  language plpgsql
+  volatile
+
 function _pgtasks_concat_json_arrays(a json, b json)
   returns json
   language sql
   immutable
 
+function _pgtasks_find_jobs(task_identifier text, queue_name text, state text, job_key text, flag text, worker_id text, max_jobs integer, before_id bigint, look_at integer, OUT job_ids bigint[], OUT next_id bigint)
+  returns record
+  language plpgsql
+  stable
+  set enable_seqscan=off
+  set jit=off
+
 function _pgtasks_find_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, OUT job_ids bigint[], OUT job_queue_ids integer[])
   returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_find_unused_queues(among integer[], max_queues integer)
+  returns integer[]
+  language plpgsql
+  volatile
+
+function _pgtasks_find_unused_tasks(among integer[], max_tasks integer)
+  returns integer[]
   language plpgsql
   volatile
 
@@ -167,6 +233,20 @@ function _pgtasks_flags_object(flags text[])
   language sql
   immutable
 
+function _pgtasks_force_unlock(worker_ids text[])
+  returns TABLE(worker_id text, jobs bigint, oldest_lock timestamp with time zone)
+  language plpgsql
+  volatile
+  set enable_seqscan=off
+  set jit=off
+
+function _pgtasks_forgotten_task(identifier text)
+  returns integer
+  language sql
+  stable
+  security definer
+  set search_path=pg_catalog, pg_temp
+
 function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
   returns boolean
   language plpgsql
@@ -176,6 +256,40 @@ function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
   set enable_bitmapscan=off
   set enable_sort=off
   set enable_incremental_sort=off
+  set jit=off
+
+function _pgtasks_heartbeat(host_id text, host_name text, version text, worker_ids text[], pids integer[], running integer[], succeeded bigint[], failed bigint[], stale_after double precision, OUT evicted_ids text[], OUT dead_ids text[], OUT silence double precision)
+  returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_hold_names(task_identifiers text[], queue_names text[])
+  returns void
+  language plpgsql
+  volatile
+
+function _pgtasks_list_queues(max_queues integer, after_name text, count_limit integer)
+  returns TABLE(queue_name text, locked_by text, locked_at timestamp with time zone, waiting bigint)
+  language sql
+  stable
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set jit=off
+
+function _pgtasks_list_tasks(max_tasks integer, after_name text, count_limit integer, look_at integer)
+  returns TABLE(identifier text, waiting bigint, running bigint, failed bigint)
+  language sql
+  stable
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set jit=off
+
+function _pgtasks_list_workers(max_workers integer, count_limit integer)
+  returns TABLE(worker_id text, jobs bigint, oldest_lock timestamp with time zone)
+  language sql
+  stable
+  set enable_seqscan=off
+  set enable_bitmapscan=off
   set jit=off
 
 function _pgtasks_lock_idle_jobs(job_ids bigint[])
@@ -218,15 +332,34 @@ function _pgtasks_register_task(identifier text)
   language plpgsql
   volatile
 
-function _pgtasks_release_worker(worker_id text, keep_ids bigint[] DEFAULT '{}'::bigint[], retire boolean DEFAULT false)
+function _pgtasks_register_worker(worker_id text, host_id text, host_name text, pid integer, version text)
+  returns void
+  language sql
+  volatile
+
+function _pgtasks_release_worker(worker_id text, keep_ids bigint[] DEFAULT '{}'::bigint[], retire boolean DEFAULT false, max_interruptions integer DEFAULT NULL::integer, stale_after double precision DEFAULT NULL::double precision)
   returns TABLE(id bigint, state text)
   language plpgsql
   volatile
+
+function _pgtasks_remember_names()
+  returns trigger
+  language plpgsql
+  volatile
+  security definer
+  set search_path=pg_catalog, pg_temp
 
 function _pgtasks_resolve_specs(specs graphile_worker.job_spec[])
   returns TABLE(spec_position bigint, job_key text, task_id integer, job_queue_id integer, payload json, run_at timestamp with time zone, max_attempts smallint, priority smallint, flags jsonb)
   language sql
   volatile
+
+function _pgtasks_restore_names(task_identifiers text[], max_age interval, OUT restored_tasks bigint, OUT restored_queues bigint, OUT renumbered_jobs bigint)
+  returns record
+  language plpgsql
+  volatile
+  set enable_seqscan=off
+  set jit=off
 
 function _pgtasks_sweep_stale_locks(OUT unlocked_jobs bigint, OUT unlocked_queues bigint, OUT restored_queues bigint)
   returns record

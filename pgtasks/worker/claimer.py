@@ -5,7 +5,8 @@ States of the claimer:
     waiting    nothing was left to claim when it last looked, or there is no room; it sleeps until somebody calls
                `look_again` (the supervisor's wake-up, a queue that was unlocked) or room appears
     claiming   one claim is under way; there is never more than one
-    stopped    it claims nothing more; jobs that a late answer brings go straight back
+    suspended  it claims nothing for now; jobs that a late answer brings go straight back
+    stopped    the same for good
 
 A claim asks for as many jobs as there are free slots, and for some ahead if jobs are short: as many as this process
 starts within `_AHEAD_SECONDS`, judging by how long the last ones took. So slots never wait for the database, and
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -28,11 +30,13 @@ from pgtasks.database.errors import is_outage
 from pgtasks.errors import DatabaseUnavailableError
 from pgtasks.queue.claim import claim_jobs
 from pgtasks.queue.finish import release_worker
+from pgtasks.queue.workers import is_evicted
 from pgtasks.worker.link import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pgtasks.database import Operation
     from pgtasks.job import Completion, Job
     from pgtasks.worker.link import DatabaseLink
 
@@ -40,6 +44,9 @@ _AHEAD_SECONDS = 0.02
 _MOST_AHEAD = 500
 _RECHECK_SECONDS = 60.0
 """How long after a lost answer to look once more for jobs that it may have locked: its statement may have run on."""
+_RECONCILE_SECONDS = (90.0, 150.0)
+"""How often to look for such jobs although no answer was lost: a database that was restored, or failed over to a
+standby that lagged, may hold a claim that has long ended here."""
 _BUSY_SECONDS = 1.0
 """How long to leave a job alone that is to be given back and whose row somebody's open transaction has locked."""
 
@@ -58,6 +65,8 @@ class Claimer:
         on_answer: called when a claim was answered, or could not be since the database is away.
         on_full: called when a claim brought all that was asked for.
         give_back: takes jobs that came too late.
+        register: makes the worker known, before its first claim.
+        on_evicted: called when a claim was refused since somebody has retired the worker.
     """
 
     def __init__(
@@ -73,6 +82,8 @@ class Claimer:
         on_answer: Callable[[], None],
         on_full: Callable[[], None],
         give_back: Callable[[list[Job]], None],
+        register: Operation[None],
+        on_evicted: Callable[[], None],
     ) -> None:
         self.queue: deque[Job] = deque()
         self.started_claims = 0
@@ -86,6 +97,10 @@ class Claimer:
         self._on_answer = on_answer
         self._on_full = on_full
         self._give_back = give_back
+        self._register = register
+        self._registered_with = 0
+        self._on_evicted = on_evicted
+        self._suspended = False
         self._backoff = Backoff()
         self._wanted = asyncio.Event()
         self._exhausted = False
@@ -94,6 +109,7 @@ class Claimer:
         self._mean_seconds: float | None = None
         self._answer_lost = False
         self._recheck_at: float | None = None
+        self._reconcile_at = _next_reconciliation()
 
     @property
     def waiting(self) -> bool:
@@ -132,12 +148,24 @@ class Claimer:
         self.queue.clear()
         return left
 
+    def suspend(self) -> list[Job]:
+        """Claim nothing until `resume` is called; returns the jobs that were waiting in the queue."""
+        self._suspended = True
+        left = list(self.queue)
+        self.queue.clear()
+        return left
+
+    def resume(self) -> None:
+        """Claim again."""
+        self._suspended = False
+        self.look_again()
+
     async def run(self) -> None:
         """Claim when there is room, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while not self._exhausted and not self._stopping.is_set():
+            while not (self._exhausted or self._suspended or self._stopping.is_set()):
                 free = max(0, self._free_slots() - len(self.queue))
                 limit = self._limit(free)
                 if limit == 0 or not await self._claim(limit, free):
@@ -162,9 +190,13 @@ class Claimer:
         try:
             jobs = await self._ask(limit, free)
         except Exception as error:
+            if is_evicted(error):
+                self._claiming = False
+                self._stopping.set()
+                self._on_evicted()
+                return False
             if not is_outage(error):
                 raise
-            self._link.is_away(error)
             self._wanted.set()
             self._claiming = False
             self._on_answer()
@@ -174,7 +206,7 @@ class Claimer:
         self._claiming = False
         self._backoff.reset()
         self._on_answer()
-        if self._stopping.is_set():
+        if self._suspended or self._stopping.is_set():
             self._give_back(jobs)
         else:
             self.queue.extend(jobs)
@@ -187,8 +219,15 @@ class Claimer:
         return bool(jobs)
 
     async def _ask(self, limit: int, free: int) -> list[Job]:
-        if self._answer_lost or (self._recheck_at is not None and time.monotonic() > self._recheck_at):
+        # A new connection may lead to a server that has taken over from another, and never heard of this worker.
+        connections = self._link.database.connections_made
+        if self._registered_with != connections or not connections:
+            await self._link.attempt(self._register)
+            self._registered_with = connections
+        now = time.monotonic()
+        if self._answer_lost or (self._recheck_at is not None and now > self._recheck_at) or now > self._reconcile_at:
             await self._release_unknown()
+            self._reconcile_at = _next_reconciliation()
         operation = claim_jobs(
             self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free
         )
@@ -218,3 +257,7 @@ class Claimer:
             # A statement that had not even reached the server may come after this.
             self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
         self._answer_lost = False
+
+
+def _next_reconciliation() -> float:
+    return time.monotonic() + random.uniform(*_RECONCILE_SECONDS)  # noqa: S311 - jitter

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import threading
 import time
 from collections import deque
@@ -19,10 +20,12 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.context import JobContext
-from pgtasks.errors import PayloadError
+from pgtasks.errors import JobAbortedError, PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
 from pgtasks.logs import get_logger, job_context
 from pgtasks.worker.failure import describe
+from pgtasks.worker.forked import end_forked_child
+from pgtasks.worker.limits import LimitedRun, Run, cancel_soon, limits_of
 from pgtasks.worker.transactions import async_job_transaction, job_transaction
 
 if TYPE_CHECKING:
@@ -34,8 +37,9 @@ if TYPE_CHECKING:
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
+_task_log = get_logger("pgtasks.task")
 
-_Start = tuple[int, "Job", "AnyTask"]
+_Start = tuple[int, "Job", "AnyTask", Run]
 
 
 class Executor:
@@ -54,13 +58,16 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         # Each job starts from the context of the process, so that no context variable leaks from one into another.
         self._context = contextvars.copy_context()
+        self._unlimited = Run(self._context)
+        self._limited: dict[int, LimitedRun] = {}
+        self._limits = limits_of(app)
         self._free = list(range(concurrency - 1, -1, -1))
         self._running: dict[int, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = _Threads(concurrency, self._run_in_context)
         self._ended: deque[tuple[int, Completion]] = deque()
         self._collecting = False
-        self._aborting = False
+        self._waiting_for_all: asyncio.Future[None] | None = None
 
     @property
     def free(self) -> int:
@@ -81,8 +88,11 @@ class Executor:
         """Run `job` in a free slot."""
         slot = self._free.pop()
         self._running[slot] = job
-        self._slots.take(slot, job)
         task = self._app.registry[job.task]
+        run = self._unlimited
+        if self._limits and (limit := self._limits.get(job.task)) is not None:
+            run = self._limited[slot] = LimitedRun(self._context, limit, job, slot, self._slots)
+        self._slots.take(slot, job)
         try:
             _ = job.payload  # decoded here, once
         except PayloadError as error:
@@ -90,62 +100,78 @@ class Executor:
             self._end(slot, Completion(job, Outcome(OutcomeKind.FAIL, describe(error))))
             return
         if task.is_async:
-            running = self._loop.create_task(self._run_async(slot, job, task), context=self._context.copy())
+            running = self._loop.create_task(self._run_async(slot, job, task, run), context=run.context.copy())
             self._tasks.add(running)
             running.add_done_callback(self._tasks.discard)
+            if run.deadline is not None:
+                run.task = running
         else:
             try:
-                self._threads.submit((slot, job, task))
+                self._threads.submit((slot, job, task, run))
             except RuntimeError as error:
                 # No thread can be had, and there is none: it is not the job's fault.
                 log.error("no_thread", error=str(error))  # noqa: TRY400 - nothing to learn from our own stack
                 self._end(slot, Completion(job, RETURN))
 
-    async def cancel(self, seconds: float) -> None:
-        """Cancel the jobs of `async def` handlers and wait so long for them to end; they go back without a charge."""
-        self._aborting = True
-        if self._tasks:
-            for running in self._tasks:
-                running.cancel()
-            await asyncio.wait(self._tasks, timeout=seconds)
+    def ask_to_stop(self, reason: str) -> None:
+        """Ask all running jobs to stop. Those that do, by raising something, go back without a charge.
+
+        Jobs that are started afterwards are not concerned.
+
+        Args:
+            reason: what handlers are told, in the error of `ctx.abort`.
+        """
+        error = JobAbortedError(reason)
+        asked, self._unlimited = self._unlimited, Run(self._context)
+        for run in (asked, *self._limited.values()):
+            run.ask_to_stop(error)
+        for running in self._tasks:
+            cancel_soon(running)
+
+    async def wait_for_all(self, seconds: float) -> None:
+        """Wait until no job runs any more, or so many seconds."""
+        if self._running:
+            self._waiting_for_all = self._loop.create_future()
+            await asyncio.wait([self._waiting_for_all], timeout=seconds)
         self._collect()
 
     def _run_in_context(self, start: _Start) -> None:
-        self._context.copy().run(self._run_plain, start)
+        start[3].context.copy().run(self._run_plain, start)
 
     def _run_plain(self, start: _Start) -> None:
-        slot, job, task = start
+        slot, job, task, run = start
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
             try:
                 if transactional:
                     with job_transaction(self._app, job) as connection:
-                        _call(task, _arguments(task, job, connection))
+                        _call(task, _arguments(task, job, run, connection))
                 else:
-                    _call(task, _arguments(task, job))
+                    _call(task, _arguments(task, job, run))
                 outcome = SUCCESS
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
-                outcome = Outcome(OutcomeKind.RETRY, describe(error))
+                outcome = run.outcome_of(error)
+        if run.deadline is not None:
+            run.end()
         written = transactional and outcome is SUCCESS
         self._end(slot, Completion(job, outcome, time.monotonic() - began, written))
 
-    async def _run_async(self, slot: int, job: Job, task: AnyTask) -> None:
+    async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
             try:
                 if transactional:
                     async with async_job_transaction(self._app, job) as connection:
-                        await task.handler(*_arguments(task, job, connection))
+                        await _call_async(task, _arguments(task, job, run, connection))
                 else:
-                    await task.handler(*_arguments(task, job))
+                    await _call_async(task, _arguments(task, job, run))
                 outcome = SUCCESS
             except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
-                if self._aborting and isinstance(error, asyncio.CancelledError):
-                    outcome = RETURN
-                else:
-                    outcome = Outcome(OutcomeKind.RETRY, describe(error))
+                outcome = run.outcome_of(error)
+        if run.deadline is not None:
+            run.end()
         written = transactional and outcome is SUCCESS
         self._end(slot, Completion(job, outcome, time.monotonic() - began, written))
 
@@ -166,9 +192,13 @@ class Executor:
             self._slots.leave(slot, failed=completion.outcome.kind is OutcomeKind.RETRY)
             del self._running[slot]
             self._free.append(slot)
+            if self._limited and (run := self._limited.pop(slot, None)) is not None:
+                run.forget()
             completions.append(completion)
         if completions:
             self._on_ended(completions)
+        if self._waiting_for_all is not None and not (self._running or self._waiting_for_all.done()):
+            self._waiting_for_all.set_result(None)
 
 
 class _Threads:
@@ -200,15 +230,29 @@ class _Threads:
             self._idle.release()
 
 
-def _arguments(task: AnyTask, job: Job, connection: Any = None) -> tuple[Any, ...]:
+def _arguments(task: AnyTask, job: Job, run: Run, connection: Any = None) -> tuple[Any, ...]:
     if task.takes_context:
-        context = JobContext(job, connection)
+        context = JobContext(job, connection, _task_log, run.abort, run.deadline)
         return (job.payload, context) if task.takes_payload else (context,)
     return (job.payload,) if task.takes_payload else ()
 
 
 def _call(task: AnyTask, arguments: tuple[Any, ...]) -> None:
-    result = task.handler(*arguments)
+    pid = os.getpid()
+    try:
+        result = task.handler(*arguments)
+    finally:
+        if os.getpid() != pid:
+            end_forked_child()
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; declare it with `async def`")
+
+
+async def _call_async(task: AnyTask, arguments: tuple[Any, ...]) -> None:
+    pid = os.getpid()
+    try:
+        await task.handler(*arguments)
+    finally:
+        if os.getpid() != pid:
+            end_forked_child()

@@ -11,15 +11,16 @@ _LONGEST = 16_000
 _FRAMES = 40
 
 
-def describe(error: BaseException) -> str:
-    """Return the error's summary on the first line, and its traceback, without our own frames, below.
+def describe(error: BaseException, summary: str | None = None) -> str:
+    """Return the error's summary on the first line, or the one that is given, and its traceback below.
 
-    Values of variables are not in it. The text holds nothing that a `text` column cannot.
+    Our own frames and the values of variables are not in it. The text holds nothing that a `text` column cannot.
     """
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
         frames = frames.tb_next
-    summary = _summary(error)
+    if summary is None:
+        summary = _summary(error)
     if frames is None:
         return summary
     try:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import time
 from typing import TYPE_CHECKING, TypeVar
 
-from pgtasks.database.errors import is_outage, reason_of
+import psycopg
+
+from pgtasks.database.errors import is_connection_lost, is_outage, is_undone, reason_of
 from pgtasks.logs import get_logger
+from pgtasks.worker.timeouts import timeout_of
 
 if TYPE_CHECKING:
     from pgtasks.database import Database, Operation
@@ -16,10 +21,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = get_logger("pgtasks.worker")
 
-_STATEMENT_TIMEOUT = 30.0
-"""Seconds after which a statement of the worker's own is given up, and tried again where it can be."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two tries; they double from the one to the other."""
+_LONGEST_PAUSE_IF_UNDONE = 1.0
+"""Likewise at most, while the database is there and a conflict or somebody undoes the statement."""
+_FORGET_SECONDS = 30.0
+"""How long after its last failure a statement keeps the database from being taken for restored."""
+_NO_TURN = contextlib.nullcontext()
+_ANY = ""
+"""Stands for all statements."""
+_QUIET_SECONDS = 60.0
+"""How long not to log again that a statement was undone."""
 
 
 class Backoff:
@@ -42,19 +54,56 @@ class Backoff:
 
 
 class DatabaseLink:
-    """The database as one worker uses it."""
+    """The database as one worker uses it.
 
-    def __init__(self, database: Database, statements: Statements, worker_id: str) -> None:
+    Args:
+        database: the connections.
+        statements: what is asked on them.
+        worker_id: who asks.
+        at_once: how many statements run at a time, apart from heartbeats, which wait for nothing.
+    """
+
+    def __init__(self, database: Database, statements: Statements, worker_id: str, *, at_once: int = 2) -> None:
         self.database = database
+        self._turns = asyncio.Semaphore(at_once)
         self.statements = statements
         self.worker_id = worker_id
         self._away = False
+        self._failed_at: dict[str, float] = {}
+        self._answered_at = time.monotonic()
+        self._told_at: dict[str, float] = {}
 
-    async def attempt(self, operation: Operation[T]) -> T:
-        """Run `operation` once, within the time that a statement may take."""
-        async with asyncio.timeout(_STATEMENT_TIMEOUT):
-            result = await self.database.run_async(operation)
-        self.is_back()
+    @property
+    def away(self) -> bool:
+        """Whether the database could not be used when that was last tried."""
+        return self._away
+
+    def seconds_since_answer(self) -> float:
+        """Return how long ago it last answered."""
+        return time.monotonic() - self._answered_at
+
+    async def attempt(self, operation: Operation[T], within: float | None = None) -> T:
+        """Run `operation` once, within the time that this statement may take, or within so many seconds.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        began = time.monotonic()
+        limit = asyncio.timeout(timeout_of(operation.name) if within is None else within)
+        try:
+            async with limit, _NO_TURN if operation.name == "heartbeat" else self._turns:
+                result = await self.database.run_async(operation)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self._too_slow(operation.name, began) from error
+        except Exception as error:
+            if is_undone(error):
+                self._was_undone(operation.name, error)
+            elif is_outage(error):
+                self._note_failure(operation.name, error)
+            raise
+        self._note_answer(operation.name)
         return result
 
     async def insist(self, operation: Operation[T]) -> tuple[T, int]:
@@ -62,7 +111,7 @@ class DatabaseLink:
 
         Only for operations that may be run again when it is not known whether they were done.
         """
-        backoff = Backoff()
+        away, undone = Backoff(), Backoff(longest=_LONGEST_PAUSE_IF_UNDONE)
         tries = 1
         while True:
             try:
@@ -70,18 +119,58 @@ class DatabaseLink:
             except Exception as error:
                 if not is_outage(error):
                     raise
-                self.is_away(error)
+                backoff = undone if _leaves_database(error) else away
             await asyncio.sleep(backoff.next_pause())
             tries += 1
 
-    def is_away(self, error: BaseException) -> None:
+    def _note_failure(self, statement: str, error: BaseException) -> None:
         """Note that the database cannot be used, and log it if that is news."""
+        # Where there is no session to ask on, any answer tells that there is one again. Otherwise other statements may
+        # succeed all the while, as looks do on a disk that is full.
+        self._failed_at[_ANY if _concerns_session(error) else statement] = time.monotonic()
         if not self._away:
             self._away = True
             log.warning("database_unavailable", error=reason_of(error))
 
-    def is_back(self) -> None:
+    def _note_answer(self, statement: str) -> None:
         """Note that the database can be used, and log it if that is news."""
+        self._answered_at = time.monotonic()
         if self._away:
-            self._away = False
-            log.info("database_restored")
+            forgotten = self._answered_at - _FORGET_SECONDS  # a statement that is tried rarely, or never again
+            self._failed_at = {
+                name: at for name, at in self._failed_at.items() if name not in (_ANY, statement) and at > forgotten
+            }
+            if not self._failed_at:
+                self._away = False
+                log.info("database_restored")
+
+    def _too_slow(self, statement: str, began: float) -> TimeoutError:
+        """Return the error of a statement that has reached its limit, and log it if only this one is so slow."""
+        words = f"{statement} was given up after {time.monotonic() - began:.0f} s without an answer"
+        if self._answered_at < began:
+            silence = TimeoutError(words)
+            self._note_failure(statement, silence)
+            return silence
+        error = _UndoneError(words)
+        self._was_undone(statement, error)
+        return error
+
+    def _was_undone(self, statement: str, error: BaseException) -> None:
+        now = time.monotonic()
+        if now - self._told_at.get(statement, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            self._told_at[statement] = now
+            log.warning("statement_undone", statement=statement, error=reason_of(error))
+
+
+class _UndoneError(TimeoutError):
+    """A statement took longer than it may, while others did not."""
+
+
+def _concerns_session(error: BaseException) -> bool:
+    """Whether `error` has to do with the connection, and not with what was asked on it."""
+    return not isinstance(error, psycopg.Error) or is_connection_lost(error)
+
+
+def _leaves_database(error: BaseException) -> bool:
+    """Whether `error` concerns one statement, and was logged as such."""
+    return is_undone(error) or isinstance(error, _UndoneError)

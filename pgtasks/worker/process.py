@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import os
 import signal
 import threading
@@ -20,15 +19,20 @@ from typing import TYPE_CHECKING
 
 from pgtasks.database import Database
 from pgtasks.database.errors import is_outage
-from pgtasks.job import RETURN, Completion
+from pgtasks.job import RETURN, Completion, OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import release_worker
+from pgtasks.queue.workers import register_worker
 from pgtasks.worker.claimer import Claimer
 from pgtasks.worker.completer import Completer
 from pgtasks.worker.executor import Executor
+from pgtasks.worker.heartbeats import HeartbeatWatch
 from pgtasks.worker.link import DatabaseLink
+from pgtasks.worker.member import this_host
 from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
+from pgtasks.worker.recycling import Recycling
 from pgtasks.worker.slots import ProcessView
+from pgtasks.worker.stacks import write_tasks, write_threads_on_usr1
 
 if TYPE_CHECKING:
     import socket
@@ -43,6 +47,8 @@ _CANCEL_SECONDS = 1.0
 """How long cancelled handlers may take to end when the process aborts."""
 _LAST_WORDS_SECONDS = 5.0
 """How long the database may take to be told of what ended, when the process aborts."""
+_TICK_SECONDS = 1.0
+"""How often the process says that it moves, and looks whether it has had its day."""
 _CONNECTIONS = 2
 """Connections of a process for its own statements: one to claim, one to complete."""
 
@@ -79,9 +85,19 @@ class WorkerProcess:
             on_answer=self._on_answer,
             on_full=lambda: self._tell(FromWorker.MORE),
             give_back=self._give_back,
+            register=register_worker(app.statements, worker_id, this_host(worker_id.rpartition("-")[0]), os.getpid()),
+            on_evicted=self._evict,
         )
+        self._heartbeats = HeartbeatWatch(
+            slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
+        )
+        self._recycling = Recycling(settings)
+        self._recycling_reason: str | None = None
         self._draining = False
         self._aborting = False
+        self._evicted = False
+        self._succeeded = 0
+        self._failed = 0
         self._ready = False
         self._reported_idle = False
         self._orphaned = False
@@ -89,8 +105,7 @@ class WorkerProcess:
 
     async def run(self) -> int:
         """Work until told to stop; returns the process's exit code."""
-        with contextlib.suppress(RuntimeError, ValueError, OSError):  # there may be no stderr to write to
-            faulthandler.register(signal.SIGUSR1, all_threads=True)
+        write_threads_on_usr1()
         _ForkGuard()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.drain)
@@ -99,6 +114,8 @@ class WorkerProcess:
         loops = [
             self._loop.create_task(self._claimer.run(), name="claimer"),
             self._loop.create_task(self._completer.run(), name="completer"),
+            self._loop.create_task(self._tick(), name="tick"),
+            self._loop.create_task(self._heartbeats.run(), name="heartbeat watch"),
         ]
         for loop in loops:
             loop.add_done_callback(lambda _: self._stopped.set())
@@ -115,6 +132,7 @@ class WorkerProcess:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        await self._retire()
         await self._link.database.aclose()
         return Exit.DRAINED
 
@@ -144,13 +162,46 @@ class WorkerProcess:
             self._orphaned = True
             log.error("supervisor_lost")
             self.abort()
+        if ToWorker.STACKS in messages:
+            write_tasks()
         if ToWorker.ABORT in messages:
             self.abort()
+        elif ToWorker.EVICT in messages:
+            self._evict()
         elif ToWorker.DRAIN in messages:
             self.drain()
         elif ToWorker.WAKE in messages:
             self._reported_idle = False
             self._claimer.look_again()
+
+    def _evict(self) -> None:
+        """Somebody has retired this worker and given its jobs to others: end, so that a new one takes its place."""
+        if not self._evicted:
+            self._evicted = True
+            log.warning("worker_evicted")
+            self.abort()
+
+    def _suspend(self) -> None:
+        """Hold no job any more: others may have been given them."""
+        self._give_back(self._claimer.suspend())
+        self._executor.ask_to_stop("the heartbeats of the worker do not go through, so its jobs may be given to others")
+
+    async def _tick(self) -> None:
+        """Say that this process moves, for as long as it does."""
+        while True:
+            self._slots.tick()
+            self._recycle_if_due()
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _recycle_if_due(self) -> None:
+        """Ask for a successor if a limit is reached; again and again, since a message may be lost."""
+        reason = self._recycling.reason() if self._ready and not self._draining else None
+        if reason is None:
+            return
+        if self._recycling_reason is None:
+            self._recycling_reason = reason
+            log.info("process_recycling", reason=reason)
+        self._tell(FromWorker.RECYCLE)
 
     def _on_answer(self) -> None:
         """A claim was answered, or the database is away: either way this process works as it should."""
@@ -166,9 +217,16 @@ class WorkerProcess:
     def _ended(self, completions: list[Completion]) -> None:
         self._completer.add(completions)
         self._claimer.ended(completions)
+        if self._recycling.count(len(completions)) and self._recycling_reason is None:
+            self._recycle_if_due()
         self._pump()
 
     def _written(self, completions: list[Completion]) -> None:
+        for completion in completions:
+            if completion.outcome.kind is OutcomeKind.SUCCESS:
+                self._succeeded += 1
+            elif completion.outcome.error is not None:
+                self._failed += 1
         # The end of a job in a queue makes the queue's next one runnable, of which nobody sends word.
         if any(completion.job.queue is not None for completion in completions):
             self._claimer.look_again()
@@ -180,7 +238,8 @@ class WorkerProcess:
     def _pump(self) -> None:
         """Start what can be started, and say how things stand."""
         queue = self._claimer.queue
-        while queue and self._executor.free and not self._completer.full:
+        # The watch may not have looked yet, as after the process, or the whole host, has slept.
+        while queue and self._executor.free and not self._completer.full and self._heartbeats.look():
             self._executor.start(queue.popleft())
         view = self._view()
         self._slots.publish(view)
@@ -203,22 +262,34 @@ class WorkerProcess:
             idle=self._claimer.waiting and not (running or queued or finishing),
             unsure=self._claimer.unsure,
             aborted=self._aborting,
+            succeeded=self._succeeded,
+            failed=self._failed,
         )
+
+    async def _retire(self) -> None:
+        """Say that this worker has ended; what is locked by it without its knowing goes back."""
+        try:
+            operation = release_worker(self._link.statements, self._link.worker_id, retire=True)
+            await self._link.attempt(operation, _LAST_WORDS_SECONDS)
+        except Exception as error:
+            # Without the database another host does it, once the heartbeats have not come for long enough.
+            if not is_outage(error):
+                raise
 
     async def _abort(self) -> int:
         log.warning("worker_aborting", running=self._executor.running)
         self._slots.publish(self._view())
-        await self._executor.cancel(_CANCEL_SECONDS)
+        self._executor.ask_to_stop("the worker stops without waiting for its jobs")
+        await self._executor.wait_for_all(_CANCEL_SECONDS)
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self._completer.flushed()
                 if self._orphaned:
-                    await self._link.attempt(release_worker(self._link.statements, self._link.worker_id))
+                    await self._retire()
         except Exception as error:
             if not is_outage(error):
                 raise
-            self._link.is_away(error)
-        return Exit.ABORTED
+        return Exit.EVICTED if self._evicted else Exit.ABORTED
 
 
 class _ForkGuard:

@@ -22,6 +22,10 @@ class ToWorker:
     """Start nothing more, finish what runs, end."""
     ABORT: Final = b"a"
     """Do not wait for what runs, end."""
+    STACKS: Final = b"s"
+    """Write the stacks of your event loop's tasks."""
+    EVICT: Final = b"e"
+    """Your locks were given to others: end."""
 
 
 class FromWorker:
@@ -33,6 +37,8 @@ class FromWorker:
     """A claim brought all that was asked for, so there may be work for another process."""
     IDLE: Final = b"i"
     """It holds no job and found none."""
+    RECYCLE: Final = b"c"
+    """It has reached one of its limits and is to be replaced."""
 
 
 class Exit:
@@ -44,6 +50,8 @@ class Exit:
     """An exception of ours; its traceback is in the log."""
     ABORTED: Final = 75
     """It was told to abort; what is still locked by it is to be given back uncharged."""
+    EVICTED: Final = 76
+    """Somebody has retired it, since its heartbeats had not come for too long."""
 
 
 class Lines:

@@ -2,7 +2,7 @@
 
 Jobs that were running are charged: the attempt counts, and the error says how the process ended. So are those whose
 failure had not been written yet. Jobs that it had only claimed go back as they were. Where we ended the process
-ourselves, all of them go back as they were.
+ourselves, all of them go back as they were; if that was over jobs that had run for too long, only these are charged.
 
 A process that has drained may leave jobs too, if the answer to a claim of its was lost.
 """
@@ -10,7 +10,7 @@ A process that has drained may leave jobs too, if the answer to a claim of its w
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgtasks.database.errors import is_outage
@@ -22,6 +22,8 @@ from pgtasks.worker.protocol import Exit
 from pgtasks.worker.zygotes import describe_status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pgtasks.job import Claim
     from pgtasks.worker.link import DatabaseLink
     from pgtasks.worker.slots import ProcessSlots
@@ -38,20 +40,56 @@ class Death:
     code: int
     """Its exit code or, negative, the signal that killed it."""
     running: tuple[Claim, ...]
-    """What it was running."""
+    """What it was running, or what of that was overdue."""
     clean: bool
     """Whether it left nothing behind that it knew of."""
     uncharged: bool
     """Whether it is not the jobs' fault."""
+    timeouts: Mapping[int, float] = field(default_factory=dict)
+    """The time limits, by job id, of those that were overdue."""
 
     @classmethod
-    def of(cls, worker_id: str, pid: int, code: int, slots: ProcessSlots, *, uncharged: bool) -> Death:
-        """Read from its slots what a dead process has left behind."""
+    def of(
+        cls,
+        worker_id: str,
+        pid: int,
+        code: int,
+        slots: ProcessSlots,
+        *,
+        uncharged: bool,
+        overdue_at: float | None = None,
+    ) -> Death:
+        """Read from its slots what a dead process has left behind.
+
+        Args:
+            worker_id: who it was.
+            pid: likewise.
+            code: its exit code or, negative, the signal that killed it.
+            slots: its part of the slot table.
+            uncharged: whether we ended it.
+            overdue_at: when we killed it, if that was over jobs that were overdue by then.
+        """
         view = slots.view()
         running = tuple(slots.running())
         # A handler that calls os._exit(0) ends its process with the code of one that has drained.
         clean = code == Exit.DRAINED and not (running or view.queued or view.finishing or view.unsure)
-        return cls(worker_id, pid, code, tuple(slots.chargeable()), clean, uncharged or view.aborted)
+        if overdue_at is None:
+            return cls(worker_id, pid, code, tuple(slots.chargeable()), clean, uncharged or view.aborted)
+        overdue = slots.overdue(overdue_at)
+        claims = tuple(claim for claim, _ in overdue)
+        timeouts = {claim.job_id: timeout for claim, timeout in overdue}
+        return cls(worker_id, pid, code, claims, clean, uncharged or view.aborted, timeouts)
+
+    def error_of(self, claim: Claim) -> str:
+        """Return what a job that was running is charged with."""
+        timeout = self.timeouts.get(claim.job_id)
+        if timeout is None:
+            how = describe_status(self.code)
+            return f"WorkerProcessDied: the process that ran this job (pid {self.pid}) ended: {how}"
+        return (
+            f"JobTimeoutError: ran longer than {timeout:g} s and did not stop when asked to, "
+            f"so the process that ran it (pid {self.pid}) was killed"
+        )
 
 
 async def recover(link: DatabaseLink, death: Death) -> None:
@@ -64,9 +102,8 @@ async def recover(link: DatabaseLink, death: Death) -> None:
         kept = [claim.job_id for claim in left]
         released, _ = await link.insist(release_worker(link.statements, death.worker_id, kept, retire=True))
         returned += released.returned
-        busy = await _charge(link, death, left)
-        charged += len(left) - len(busy)
-        left = busy
+        ended, left = await _charge(link, death, left)
+        charged += ended
         if released.complete and not left:
             if not kept:
                 break
@@ -75,23 +112,23 @@ async def recover(link: DatabaseLink, death: Death) -> None:
     log.info("jobs_recovered", worker=death.worker_id, charged=charged, returned=returned)
 
 
-async def _charge(link: DatabaseLink, death: Death, claims: list[Claim]) -> list[Claim]:
-    """Fail the jobs that were running; returns those whose rows somebody's open transaction has locked."""
+async def _charge(link: DatabaseLink, death: Death, claims: list[Claim]) -> tuple[int, list[Claim]]:
+    """Fail the jobs that were running; returns how many, and those whose rows an open transaction has locked."""
     if not claims:
-        return []
-    error = f"WorkerProcessDied: the process that ran this job (pid {death.pid}) ended: {describe_status(death.code)}"
-    outcome = Outcome(OutcomeKind.RETRY, error)
+        return 0, []
+    errors = {claim.job_id: death.error_of(claim) for claim in claims}
+    ends = [(claim, Outcome(OutcomeKind.RETRY, errors[claim.job_id])) for claim in claims]
     try:
-        states, _ = await link.insist(
-            finish_jobs(link.statements, death.worker_id, [(claim, outcome) for claim in claims])
-        )
+        states, _ = await link.insist(finish_jobs(link.statements, death.worker_id, ends))
     except Exception as refusal:
         if is_outage(refusal):
             raise
         log.exception("jobs_not_charged", worker=death.worker_id, jobs=[claim.job_id for claim in claims])
-        return []
+        return 0, []
     for job_id, state in states.items():
         if state != "busy":
             report = log.warning if state == "retrying" else log.error
-            report("job_retrying" if state == "retrying" else "job_failed", job_id=job_id, state=state, error=error)
-    return [claim for claim in claims if states.get(claim.job_id) == "busy"]
+            event = "job_retrying" if state == "retrying" else "job_failed"
+            report(event, job_id=job_id, state=state, error=errors[job_id])
+    busy = [claim for claim in claims if states.get(claim.job_id) == "busy"]
+    return len(states) - len(busy), busy

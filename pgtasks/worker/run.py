@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgtasks.database import explain, run
+from pgtasks.database import explain, run_within
+from pgtasks.database.connecting import complete_conninfo
 from pgtasks.logs import configure_worker_logging, get_logger
 from pgtasks.queue.claim import register_tasks
 from pgtasks.queue.migrate import expect_current, migrate
-from pgtasks.settings import load_settings
 from pgtasks.sql import Statements
+from pgtasks.worker.notify_systemd import Systemd
+from pgtasks.worker.reload import Application
 from pgtasks.worker.starting import StoppedWhileStartingError, StopWhileStarting
 from pgtasks.worker.supervisor import Supervisor
+from pgtasks.worker.timeouts import timeout_of
+from pgtasks.worker.watching import check_that_files_can_be_watched
 from pgtasks.worker.zygotes import ZygoteClient
 
 if TYPE_CHECKING:
@@ -34,6 +39,7 @@ def run_worker(
     resolve: Callable[[Settings], AbstractContextManager[str]],
     *,
     once: bool = False,
+    reload: bool = False,
 ) -> None:
     """Run a worker until it is told to stop.
 
@@ -42,22 +48,28 @@ def run_worker(
         directory: where modules are looked for first.
         resolve: lends the conninfo of the database that the settings name.
         once: end when nothing is runnable any more.
+        reload: import the application again whenever a Python file below `directory` changes.
 
     Raises:
         PgtasksError: it cannot start, or it ended otherwise than by being told to; see the errors' exit codes.
     """
-    settings = load_settings(explicit, source="command line")
+    systemd = Systemd(os.environ)
+    application = Application(explicit, directory)
+    settings = application.settings()
+    if reload:
+        check_that_files_can_be_watched()
     configure_worker_logging(settings.log_level, settings.log_format)
     stop = StopWhileStarting()
     zygote = ZygoteClient()
     try:
-        loaded = zygote.load(settings, explicit, directory, stop)
+        loaded = application.load(zygote, settings, stop)
         stop.check()
         with resolve(loaded.settings) as conninfo:
             stop.check()
             _prepare_schema(conninfo, loaded)
             stop.check()
-            asyncio.run(Supervisor(loaded, zygote, conninfo, once=once).run())
+            supervisor = Supervisor(application, loaded, zygote, conninfo, systemd=systemd, once=once, reload=reload)
+            asyncio.run(supervisor.run())
     except StoppedWhileStartingError:
         log.info("worker_stopped", message="told to stop while it was starting")
     finally:
@@ -67,7 +79,10 @@ def run_worker(
 def _prepare_schema(conninfo: str, loaded: Loaded) -> None:
     settings = loaded.settings
     try:
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
+        # Nothing is prepared, since the connection may go through a pooler in transaction mode.
+        with psycopg.connect(
+            complete_conninfo(conninfo, "pgtasks"), autocommit=True, prepare_threshold=None
+        ) as connection:
             if settings.migrate:
                 report = migrate(connection, settings.schema_name)
                 for warning in report.status.warnings:
@@ -78,6 +93,7 @@ def _prepare_schema(conninfo: str, loaded: Loaded) -> None:
                     )
             else:
                 expect_current(connection, settings.schema_name)
-            run(connection, register_tasks(Statements(settings.schema_name), loaded.tasks))
+            registering = register_tasks(Statements(settings.schema_name), loaded.tasks)
+            run_within(connection, registering, timeout_of(registering.name))
     except psycopg.Error as error:
         raise explain(error, conninfo) from error

@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +25,25 @@ from pgtasks.job import Claim
 if TYPE_CHECKING:
     from pgtasks.job import Job
 
-# started_claims, running, queued, finishing, free, idle, unsure, aborted
-_HEADER = struct.Struct("=qiiiibbb")
-_HEADER_SIZE = 64
+# started_claims, running, queued, finishing, free, idle, unsure, aborted, succeeded, failed
+_HEADER = struct.Struct("=qiiiibbbxxxxxqq")
+_HEADER_SIZE = 96
+# When the process last said that it moves, by the monotonic clock, which all processes of a host share.
+_TICK = struct.Struct("=d")
+_TICK_OFFSET = 48
+# When the last heartbeat of the process was sent that went through, by `awake_or_not`; the supervisor writes it.
+_BEAT_OFFSET = 56
+# Whether the process has ever run a job with a deadline, so that its slots are worth looking through.
+_DEADLINES_OFFSET = 64
 # job id, locked_at in microseconds since the epoch, attempt, keyed, state
 _SLOT = struct.Struct("=qqibb")
-_SLOT_SIZE = 32
+_SLOT_SIZE = 40
 _STATE_OFFSET = 21
+# When the process is to be killed and the time limit, of a job that has one; zeros otherwise.
+_DEADLINE = struct.Struct("=dd")
+_DEADLINE_OFFSET = 24
 _FREE, _RUNNING, _FAILED = 0, 1, 2
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -56,6 +68,18 @@ class ProcessView:
     """Whether the answer to a claim was lost, so that it may hold jobs that it does not know of."""
     aborted: bool = False
     """Whether it was told to cut its jobs off, so that those still in its slots are not to be charged."""
+    succeeded: int = 0
+    """Jobs that have succeeded."""
+    failed: int = 0
+    """Attempts that have failed."""
+
+
+def awake_or_not() -> float:
+    """Return a time in seconds that goes on while the machine sleeps, where the system has such a clock.
+
+    `time.monotonic` stands still meanwhile on Linux, and so knows nothing of the heartbeats that were not sent.
+    """
+    return time.clock_gettime(_CLOCK)
 
 
 class SlotTable:
@@ -86,6 +110,10 @@ class SlotTable:
         """Return the part of the process with this index."""
         return ProcessSlots(self._map, index * self._process_size, self.slots)
 
+    def close(self) -> None:
+        """Give the file back; what is mapped stays until nobody looks at it any more."""
+        os.close(self.descriptor)
+
 
 class ProcessSlots:
     """The part of one process."""
@@ -103,7 +131,7 @@ class ProcessSlots:
         )
 
     def take(self, slot: int, job: Job) -> None:
-        """Note that `job` runs in `slot`."""
+        """Note that `job` runs in `slot`; if it has a deadline, `set_deadline` comes first."""
         position = self._first + slot * _SLOT_SIZE
         claim = job.claim
         micros = (claim.locked_at - _EPOCH) // _MICROSECOND
@@ -116,6 +144,34 @@ class ProcessSlots:
         A failure is remembered until the slot is taken again: a process may die before it is written.
         """
         self._memory[self._first + slot * _SLOT_SIZE + _STATE_OFFSET] = _FAILED if failed else _FREE
+
+    def set_deadline(self, slot: int, deadline: float, timeout: float) -> None:
+        """Note what the job that is about to run in `slot` has for a time limit.
+
+        Args:
+            slot: the slot.
+            deadline: when this process is to be killed if the job is still running, by `time.monotonic`.
+            timeout: the time limit in seconds, for the error that the job is then charged with.
+        """
+        _DEADLINE.pack_into(self._memory, self._first + slot * _SLOT_SIZE + _DEADLINE_OFFSET, deadline, timeout)
+        self._memory[self._offset + _DEADLINES_OFFSET] = 1
+
+    def lift_deadline(self, slot: int) -> None:
+        """Note, from any thread, that the job in `slot` has ended, though the event loop may not have heard of it."""
+        _DEADLINE.pack_into(self._memory, self._first + slot * _SLOT_SIZE + _DEADLINE_OFFSET, 0.0, 0.0)
+
+    def overdue(self, now: float) -> list[tuple[Claim, float]]:
+        """Return the claims of the jobs that run, and whose deadlines are over, each with its time limit."""
+        found: list[tuple[Claim, float]] = []
+        if not self._memory[self._offset + _DEADLINES_OFFSET]:
+            return found
+        for slot in range(self.slots):
+            position = self._first + slot * _SLOT_SIZE
+            deadline, timeout = _DEADLINE.unpack_from(self._memory, position + _DEADLINE_OFFSET)
+            job_id, micros, _, keyed, state = _SLOT.unpack_from(self._memory, position)
+            if state == _RUNNING and 0 < deadline <= now:
+                found.append((Claim(job_id, _EPOCH + micros * _MICROSECOND, bool(keyed)), timeout))
+        return found
 
     def running(self) -> list[Claim]:
         """Return the claims of the jobs that run, or ran when the process died."""
@@ -133,10 +189,29 @@ class ProcessSlots:
         claims = []
         for slot in range(self.slots):
             position = self._first + slot * _SLOT_SIZE
-            job_id, micros, _attempt, keyed, state = _SLOT.unpack_from(self._memory, position)
+            job_id, micros, _, keyed, state = _SLOT.unpack_from(self._memory, position)
             if state in states:
                 claims.append(Claim(job_id, _EPOCH + micros * _MICROSECOND, bool(keyed)))
         return claims
+
+    def tick(self) -> None:
+        """Note that the process moves."""
+        _TICK.pack_into(self._memory, self._offset + _TICK_OFFSET, time.monotonic())
+
+    def last_tick(self) -> float | None:
+        """Return when the process last said that it moves, by `time.monotonic`; None if it has not yet."""
+        (moved,) = _TICK.unpack_from(self._memory, self._offset + _TICK_OFFSET)
+        return moved or None
+
+    def beat(self, sent: float) -> None:
+        """Note that a heartbeat has gone through which was sent at `sent`, by `awake_or_not`."""
+        _TICK.pack_into(self._memory, self._offset + _BEAT_OFFSET, sent)
+
+    @property
+    def last_beat(self) -> float:
+        """When the last heartbeat was sent that has gone through, by `awake_or_not`."""
+        (sent,) = _TICK.unpack_from(self._memory, self._offset + _BEAT_OFFSET)
+        return float(sent)
 
     def publish(self, view: ProcessView) -> None:
         """Write what the process says of itself."""
@@ -151,11 +226,15 @@ class ProcessSlots:
             view.idle,
             view.unsure,
             view.aborted,
+            view.succeeded,
+            view.failed,
         )
 
     def view(self) -> ProcessView:
         """Read what the process says of itself."""
-        claims, running, queued, finishing, free, idle, unsure, aborted = _HEADER.unpack_from(
+        claims, running, queued, finishing, free, idle, unsure, aborted, succeeded, failed = _HEADER.unpack_from(
             self._memory, self._offset
         )
-        return ProcessView(claims, running, queued, finishing, free, bool(idle), bool(unsure), bool(aborted))
+        return ProcessView(
+            claims, running, queued, finishing, free, bool(idle), bool(unsure), bool(aborted), succeeded, failed
+        )

@@ -19,11 +19,16 @@ class StoppedWhileStartingError(Exception):
 
 
 class StopWhileStarting:
-    """Notes a TERM signal. INT raises KeyboardInterrupt, as Python does by itself, until the event loop runs."""
+    """Notes a TERM signal. INT raises KeyboardInterrupt, as Python does by itself, until the event loop runs.
+
+    HUP changes nothing: the application is being imported just now.
+    """
 
     def __init__(self) -> None:
         self._noted, self._note = socket.socketpair()
         signal.signal(signal.SIGTERM, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda *_: None)
 
     def check(self) -> None:
         """Raise if the signal has come.

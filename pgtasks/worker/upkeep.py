@@ -10,7 +10,7 @@ from pgtasks.database import Operation
 from pgtasks.database.errors import is_outage
 from pgtasks.errors import did_you_mean
 from pgtasks.logs import get_logger
-from pgtasks.queue.claim import find_unknown_tasks
+from pgtasks.queue.claim import find_unknown_tasks, restore_names
 from pgtasks.queue.finish import sweep_stale_locks
 from pgtasks.queue.migrate import KNOWN_REFERENCE_REVISION
 from pgtasks.sql import steps
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 log = get_logger("pgtasks.worker")
 
 _SWEEP_SECONDS = (480.0, 600.0)
-_UNKNOWN_SECONDS = 15.0
+_UNKNOWN_SECONDS = 60.0
+_RESTORE_SECONDS = 20.0
+_RESTORE_AGE_SECONDS = 60.0
 
 
 async def sweep_now_and_then(link: DatabaseLink) -> None:
@@ -36,8 +38,29 @@ async def sweep_now_and_then(link: DatabaseLink) -> None:
         except Exception as error:
             if not is_outage(error):
                 raise
-            link.is_away(error)
         await asyncio.sleep(random.uniform(*_SWEEP_SECONDS))  # noqa: S311 - jitter
+
+
+async def restore_now_and_then(link: DatabaseLink, tasks: Sequence[str], seconds: float = _RESTORE_SECONDS) -> None:
+    """Put back tasks and queues that somebody has deleted and that are needed, as Graphile Worker's cleanup may do.
+
+    What was deleted lately is looked at each time, and everything at first and whenever that was long ago: then there
+    may be more of it, or a job whose transaction was open for long.
+    """
+    clock = asyncio.get_running_loop().time
+    next_full = clock()
+    while True:
+        full = clock() >= next_full
+        try:
+            restored = await link.attempt(restore_names(link.statements, tasks, None if full else _RESTORE_AGE_SECONDS))
+            if any(restored):
+                log.info("names_restored", tasks=restored.tasks, queues=restored.queues, jobs=restored.jobs)
+            if full:
+                next_full = clock() + random.uniform(*_SWEEP_SECONDS)  # noqa: S311 - jitter
+        except Exception as error:
+            if not is_outage(error):
+                raise
+        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
 
 async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> None:
@@ -51,9 +74,7 @@ async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> N
                 log.warning("task_unknown", task=name, waiting=count, message=message)
             reported.update(found)
         except Exception as error:  # noqa: BLE001 - only a hint, which must end nothing
-            if is_outage(error):
-                link.is_away(error)
-            else:
+            if not is_outage(error):
                 log.warning("unknown_tasks_not_found", error=repr(error))
         await asyncio.sleep(_UNKNOWN_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 

@@ -6,9 +6,13 @@ connection and no loop, is inherited. It answers requests on one socket, a line 
     {"load": {…}}          imports the modules; answers {"loaded": {…}} or {"failed": {…}}
     {"spawn": {…}} + fds   forks a worker process; answers {"spawned": pid} or {"refused": "…"}
     {"exited": [worker, pid, status]} is sent for each worker process that ends
+    {"stopped": [worker, whether]}    for each that a signal stops or continues
 
 It has one thread, opens no connection, and ends when the supervisor closes the socket or dies. What it forks is a
 copy of itself that has the application in memory and can start working within milliseconds.
+
+Should the supervisor die, its worker processes notice by themselves and give back what they hold. One that does not
+react, since a job has its interpreter, is killed after a second, and none outlives the zygote.
 """
 
 from __future__ import annotations
@@ -21,10 +25,12 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pgtasks.errors import PgtasksError
+from pgtasks import __version__
+from pgtasks.errors import PgtasksError, SettingsError
 from pgtasks.loading import load_app
 from pgtasks.logs import (
     LogFormat,
@@ -35,15 +41,25 @@ from pgtasks.logs import (
     get_logger,
 )
 from pgtasks.settings import Settings
+from pgtasks.worker.leftovers import open_descriptors, refuse_leftovers
 from pgtasks.worker.process import WorkerProcess
 from pgtasks.worker.protocol import Exit, Lines
+from pgtasks.worker.recycling import resident_megabytes
 from pgtasks.worker.slots import SlotTable
 
 if TYPE_CHECKING:
     from pgtasks.app import App
+    from pgtasks.worker.slots import ProcessSlots
 
 _REAP_SECONDS = 1.0
 """How long the end of a child can go unnoticed, should its signal be lost."""
+
+_REACT_SECONDS = 1.0
+"""How long worker processes may take to notice that the supervisor is gone."""
+_LAST_SECONDS = 7.0
+"""How long they may take altogether: to cancel jobs, and to give all back if the database answers."""
+_NOT_OURS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+"""Signals that mean something to the supervisor, and come here if somebody sends them to all processes at once."""
 
 LogStyle = tuple[LogLevel, LogFormat]
 
@@ -57,8 +73,10 @@ class Zygote:
         self._sock = sock
         self._lines = Lines(sock)
         self._app: App | None = None
-        self._workers: dict[int, str] = {}
+        self._table: SlotTable | None = None
+        self._workers: dict[int, tuple[str, ProcessSlots]] = {}
         self._wakeup, self._wakeup_writer = socket.socketpair()
+        self._own = open_descriptors()
 
     def serve(self) -> None:
         """Answer requests until the supervisor is gone."""
@@ -88,6 +106,23 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        for number in _NOT_OURS:
+            signal.signal(number, lambda *_: None)  # not ignored, which programs that tasks start would inherit
+
+    def end_orphans(self) -> None:
+        """Wait until the worker processes have ended whose supervisor is gone; kill those that do not react."""
+        began = time.monotonic()
+        while self._workers:
+            passed = time.monotonic() - began
+            for pid, (_, slots) in self._workers.items():
+                if passed > _LAST_SECONDS or (passed > _REACT_SECONDS and not slots.view().aborted):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+            while (changed := _changed_child()) is not None:
+                pid, status = changed
+                if not (os.WIFSTOPPED(status) or os.WIFCONTINUED(status)):
+                    self._workers.pop(pid, None)
 
     def _answer(self, request: dict[str, Any], descriptors: list[int]) -> None:
         if "load" in request:
@@ -104,6 +139,8 @@ class Zygote:
             self._app = app = load_app(modules)
             app.override(explicit)
             settings = app.settings
+            refuse_leftovers(self._own)
+            _refuse_too_little_memory(settings)
         except PgtasksError as error:
             self._lines.send(failed={"message": str(error), "exit_code": error.exit_code})
             return
@@ -111,41 +148,43 @@ class Zygote:
             configure_worker_logging(settings.log_level, settings.log_format)
         adopt_application_logging()
         self._mind_signals()  # again, since importing an application may change them
-        self._lines.send(loaded={"settings": settings.to_json(), "tasks": app.registry.names})
+        self._lines.send(loaded={"settings": settings.to_json(), "tasks": app.registry.names, "version": __version__})
 
     def _spawn(self, descriptors: list[int], index: int, worker_id: str, settings: str, shape: list[int]) -> None:
         control, slots = descriptors
+        if self._table is None:
+            self._table = SlotTable(slots, *shape)
         sys.stdout.flush()
         sys.stderr.flush()
         try:
+            refuse_leftovers(self._own | {control, slots})
             pid = os.fork()
+        except PgtasksError as error:
+            self._lines.send(failed={"message": str(error), "exit_code": error.exit_code})
         except OSError as error:
+            self._lines.send(refused=str(error))
+        else:
+            if pid == 0:
+                os.close(slots)
+                self._become_worker(control, index, worker_id, settings, self._table)
+            self._workers[pid] = worker_id, self._table.of_process(index)
+            self._lines.send(spawned=pid)
+        finally:
             os.close(control)
             os.close(slots)
-            self._lines.send(refused=str(error))
-            return
-        if pid == 0:
-            self._become_worker(control, slots, index, worker_id, settings, shape)
-        self._workers[pid] = worker_id
-        os.close(control)
-        os.close(slots)
-        self._lines.send(spawned=pid)
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        while (changed := _changed_child()) is not None:
+            pid, status = changed
+            if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+                if pid in self._workers:
+                    self._lines.send(stopped=[self._workers[pid][0], os.WIFSTOPPED(status)])
+                continue
             # A child of the application's own, left over from its import, is reaped too, but is nobody's business.
-            if (worker_id := self._workers.pop(pid, None)) is not None:
-                self._lines.send(exited=[worker_id, pid, status])
+            if (worker := self._workers.pop(pid, None)) is not None:
+                self._lines.send(exited=[worker[0], pid, status])
 
-    def _become_worker(
-        self, control: int, slots: int, index: int, worker_id: str, settings: str, shape: list[int]
-    ) -> NoReturn:
+    def _become_worker(self, control: int, index: int, worker_id: str, settings: str, table: SlotTable) -> NoReturn:
         code = Exit.BUG
         try:
             signal.set_wakeup_fd(-1)
@@ -158,7 +197,6 @@ class Zygote:
             chosen = Settings.from_json(settings)
             bind_process(process=index, worker=worker_id)
             self._app.configure(chosen)
-            table = SlotTable(slots, *shape)
             # Not asyncio.run, which would cancel what still runs and wait for it: the slots must show what ran, and a
             # handler may refuse to end.
             loop = asyncio.new_event_loop()
@@ -174,6 +212,24 @@ class Zygote:
             os._exit(code)
 
 
+def _changed_child() -> tuple[int, int] | None:
+    """Return pid and wait status of a child that has ended, and reap it, or that a signal has stopped or continued."""
+    try:
+        pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+    except ChildProcessError:
+        return None
+    return (pid, status) if pid else None
+
+
+def _refuse_too_little_memory(settings: Settings) -> None:
+    used = resident_megabytes()
+    if settings.max_memory is not None and used >= settings.max_memory:
+        raise SettingsError(
+            f"max_memory is {settings.max_memory} MB, and the application alone takes {used:.0f} MB when it has just "
+            f"been imported: its processes would be replaced for ever"
+        )
+
+
 async def _work(app: App, worker_id: str, control: int, table: SlotTable, index: int) -> int:
     with socket.socket(fileno=control) as sock:
         return await WorkerProcess(app, worker_id, sock, table.of_process(index)).run()
@@ -181,8 +237,11 @@ async def _work(app: App, worker_id: str, control: int, table: SlotTable, index:
 
 def main(argv: list[str]) -> int:
     """Serve the supervisor on the inherited socket whose number is the only argument."""
-    with socket.socket(fileno=int(argv[1])) as sock, contextlib.suppress(ConnectionError):
-        Zygote(sock).serve()  # the supervisor's death in mid-answer is an end like any other
+    with socket.socket(fileno=int(argv[1])) as sock:
+        zygote = Zygote(sock)
+        with contextlib.suppress(ConnectionError):  # the supervisor's death in mid-answer is an end like any other
+            zygote.serve()
+        zygote.end_orphans()
     return 0
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -12,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.errors import AppLoadError, PgtasksError, SettingsError
+from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, SettingsError
 from pgtasks.settings import Settings
 from pgtasks.worker.protocol import Lines
 
@@ -24,9 +22,10 @@ if TYPE_CHECKING:
     from pgtasks.worker.starting import StopWhileStarting
 
 _CLASSES: dict[int, type[PgtasksError]] = {
-    AppLoadError.exit_code: AppLoadError,
-    SettingsError.exit_code: SettingsError,
+    error.exit_code: error for error in (AppLoadError, ForkUnsafeError, SettingsError)
 }
+_END_SECONDS = 10.0
+"""How long a zygote may wait for processes that have lost their supervisor."""
 
 
 class SpawnRefusedError(Exception):
@@ -41,6 +40,8 @@ class Loaded:
     """The settings, those that the application sets in code included."""
     tasks: tuple[str, ...]
     """Names of all tasks."""
+    version: str
+    """The version of pgtasks that its processes run."""
 
 
 class ZygoteClient:
@@ -61,6 +62,7 @@ class ZygoteClient:
         self._answers: asyncio.Queue[dict[str, Any]] | None = None
         self._asking = asyncio.Lock()
         self._on_exited: Callable[[str, int, int], None] | None = None
+        self._on_stopped: Callable[[str, bool], None] | None = None
 
     def load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path, stop: StopWhileStarting) -> Loaded:
         """Have the application imported.
@@ -76,6 +78,23 @@ class ZygoteClient:
             SettingsError: it sets something that cannot be used.
             StoppedWhileStartingError: the worker was told to stop; an import may take its time.
         """
+        self._ask_to_load(settings, explicit, directory)
+        answers: list[dict[str, Any]] = []
+        while not answers:
+            stop.wait_for(self._sock)
+            answers = self._load_answers(settings, self._sock.recv(65536))
+        return _loaded(answers[0])
+
+    async def load_async(self, settings: Settings, explicit: Mapping[str, Any], directory: Path) -> Loaded:
+        """Do what `load` does beside whatever else the event loop does, until cancelled."""
+        self._ask_to_load(settings, explicit, directory)
+        self._sock.setblocking(False)
+        answers: list[dict[str, Any]] = []
+        while not answers:
+            answers = self._load_answers(settings, await asyncio.get_running_loop().sock_recv(self._sock, 65536))
+        return _loaded(answers[0])
+
+    def _ask_to_load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path) -> None:
         self._lines.send(
             load={
                 "modules": settings.modules,
@@ -84,33 +103,33 @@ class ZygoteClient:
                 "log_as": [settings.log_level, settings.log_format],
             }
         )
-        answers: list[dict[str, Any]] = []
-        while not answers:
-            stop.wait_for(self._sock)
-            data = self._sock.recv(65536)
-            if not data:
-                raise AppLoadError(
-                    f"importing {', '.join(settings.modules)} ended the process that did it ({self._end()}); "
-                    f"look for a call of exit() or a crash in an extension module"
-                )
-            answers = self._lines.feed(data)
-        (answer,) = answers
-        if "failed" in answer:
-            failed = answer["failed"]
-            raise _CLASSES.get(failed["exit_code"], PgtasksError)(failed["message"])
-        loaded = answer["loaded"]
-        return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]))
 
-    def attach(self, on_exited: Callable[[str, int, int], None], on_lost: Callable[[], None]) -> None:
+    def _load_answers(self, settings: Settings, data: bytes) -> list[dict[str, Any]]:
+        if not data:
+            raise AppLoadError(
+                f"importing {', '.join(settings.modules)} ended the process that did it ({self._end()}); "
+                f"look for a call of exit() or a crash in an extension module"
+            )
+        return self._lines.feed(data)
+
+    def attach(
+        self,
+        on_exited: Callable[[str, int, int], None],
+        on_stopped: Callable[[str, bool], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         """From now on serve the running event loop.
 
         Args:
             on_exited: called with the worker id, pid and wait status of each worker process that ends.
+            on_stopped: called with the worker id of each that a signal has stopped, or continued, and whether it was
+                stopped.
             on_lost: called if the zygote itself ends.
         """
         loop = asyncio.get_running_loop()
         self._answers = asyncio.Queue()
         self._on_exited = on_exited
+        self._on_stopped = on_stopped
         self._sock.setblocking(False)
         loop.add_reader(self._sock, self._hear, on_lost)
 
@@ -121,6 +140,7 @@ class ZygoteClient:
 
         Raises:
             SpawnRefusedError: the system gives no further process now.
+            ForkUnsafeError: the application does not let one be forked.
         """
         assert self._answers is not None, "attach comes first"
         message = {"index": index, "worker_id": worker_id, "settings": settings}
@@ -131,23 +151,28 @@ class ZygoteClient:
             answer = await self._answers.get()
         if "refused" in answer:
             raise SpawnRefusedError(answer["refused"])
+        _raise_if_failed(answer)
         return int(answer["spawned"])
+
+    def detach(self) -> None:
+        """Serve the running event loop no more."""
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
 
     def close(self) -> None:
         """Let the zygote end, and wait until it has."""
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
         try:
-            self._process.wait(timeout=1)
+            self._process.wait(timeout=_END_SECONDS if self._answers is not None else 1)
         except subprocess.TimeoutExpired:  # in the middle of an import
             self._process.kill()
             self._process.wait()
 
-    def kill_group(self) -> None:
-        """Kill the zygote and all its worker processes."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+    def discard(self) -> None:
+        """Kill a zygote that has no processes."""
+        self._sock.close()
+        self._process.kill()
+        self._process.wait()
 
     def _hear(self, on_lost: Callable[[], None]) -> None:
         try:
@@ -162,14 +187,29 @@ class ZygoteClient:
             return
         assert self._answers is not None
         assert self._on_exited is not None
+        assert self._on_stopped is not None
         for message in self._lines.feed(data):
             if "exited" in message:
                 self._on_exited(*message["exited"])
+            elif "stopped" in message:
+                self._on_stopped(*message["stopped"])
             else:
                 self._answers.put_nowait(message)
 
     def _end(self) -> str:
         return describe_status(self._process.wait())
+
+
+def _raise_if_failed(answer: Mapping[str, Any]) -> None:
+    if "failed" in answer:
+        failed = answer["failed"]
+        raise _CLASSES.get(failed["exit_code"], PgtasksError)(failed["message"])
+
+
+def _loaded(answer: Mapping[str, Any]) -> Loaded:
+    _raise_if_failed(answer)
+    loaded = answer["loaded"]
+    return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]), loaded["version"])
 
 
 def describe_status(code: int) -> str:

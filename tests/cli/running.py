@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
+import termios
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PGTASKS = (sys.executable, "-m", "pgtasks")
+_STYLE = re.compile("\x1b\\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -38,19 +44,60 @@ def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, **(env or {})}
 
 
-def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, command: tuple[str, ...] = PGTASKS) -> Done:
+def run(
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    command: tuple[str, ...] = PGTASKS,
+    stdin: str | bytes = b"",
+) -> Done:
     """Run `pgtasks` with these arguments in a directory and wait for its end."""
     done = subprocess.run(
         [*command, *arguments],
         cwd=cwd,
         env=clean_environment(env),
-        stdin=subprocess.DEVNULL,
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
     )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def run_on_terminal(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, answer: str = "", columns: int = 200
+) -> Done:
+    """Run `pgtasks` on a terminal; give the answer if it asks (`[y/N]`).
+
+    All that it writes, to stderr too, is `out`, without bold and the like.
+    """
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, columns))
+    terminal = {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}
+    command = subprocess.Popen(
+        [*PGTASKS, *arguments],
+        cwd=cwd,
+        env=clean_environment({**terminal, **(env or {})}),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    guard = threading.Timer(60, command.kill)
+    guard.start()
+    try:
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+            while got := os.read(ours, 10_000):
+                seen += got
+                if answer and seen.endswith(b"[y/N]: "):
+                    os.write(ours, answer.encode())
+                    answer = ""
+        return Done(command.wait(), _STYLE.sub("", seen.decode()).replace("\r\n", "\n"), "")
+    finally:
+        guard.cancel()
+        os.close(ours)
 
 
 def run_script(script: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Done:

@@ -12,7 +12,9 @@ import click
 import pytest
 
 import pgtasks
-from pgtasks.cli import BROKEN_PIPE, BUG, COMMANDS, INTERRUPTED, USAGE, main
+from pgtasks.cli import BROKEN_PIPE, BUG, COMMANDS, INTERRUPTED, UNWRITTEN, main
+from pgtasks.cli.jobs import COMMANDS as JOB_COMMANDS
+from pgtasks.cli.lazy import USAGE, LazyCommand
 from pgtasks.errors import PgtasksError
 from tests.cli.running import PGTASKS, clean_environment, run, run_script
 
@@ -34,12 +36,13 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
     assert listed == " ".join(f"{name} {command.help}" for name, command in COMMANDS.items())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_the_command_itself_says(name: str) -> None:
-    module, _, attribute = COMMANDS[name].target.partition(":")
-    command: click.Command = getattr(importlib.import_module(module), attribute)
-    assert command.name == name
-    assert (command.help or "").split("\n")[0] == COMMANDS[name].help
+@pytest.mark.parametrize("commands", [COMMANDS, JOB_COMMANDS], ids=["pgtasks", "pgtasks jobs"])
+def test_the_list_of_commands_says_what_the_command_itself_says(commands: dict[str, LazyCommand]) -> None:
+    for name, listed in commands.items():
+        module, _, attribute = listed.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        assert command.name == name
+        assert (command.help or "").split("\n")[0] == listed.help
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
@@ -49,7 +52,7 @@ import atexit, sys
 atexit.register(lambda: print(sorted(m for m in sys.modules if m.startswith("pgtasks.cli.")), file=sys.stderr))
 """
     done = run_script(script, *arguments, cwd=tmp_path)
-    assert done.err == "['pgtasks.cli.lazy', 'pgtasks.cli.output']\n"
+    assert done.err == "['pgtasks.cli.lazy', 'pgtasks.cli.output', 'pgtasks.cli.streams']\n"
 
 
 def test_without_a_command_the_help_goes_to_stderr(tmp_path: Path) -> None:
@@ -142,6 +145,16 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     assert command.returncode == BROKEN_PIPE
 
 
+def test_an_error_of_another_file_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
+    script = """
+import pgtasks.cli.migrate as module
+module.settings_from = lambda ctx: open("/dev/full", "wb", buffering=0).write(b"x")
+"""
+    done = run_script(script, "migrate", cwd=tmp_path)
+    assert done.code == BUG
+    assert "OSError: [Errno 28]" in done.err
+
+
 def test_a_command_without_stdout_does_its_work(tmp_path: Path) -> None:
     done = run("-c", 'exec "$@" >&-', "sh", *PGTASKS, "--version", cwd=tmp_path, command=("/bin/sh",))
     assert (done.code, done.err) == (0, "")
@@ -209,6 +222,7 @@ def test_the_documented_exit_codes_are_those_that_exist() -> None:
         (0, ""),
         (BUG, "any other"),
         (USAGE, "click.UsageError"),
+        (UNWRITTEN, "OSError"),
         (INTERRUPTED, "KeyboardInterrupt"),
         (BROKEN_PIPE, "BrokenPipeError"),
         *((kind.exit_code, kind.__name__) for kind in all_errors()),

@@ -73,6 +73,13 @@ where i.indrelid = %s
 order by c.relname collate "C"
 """
 
+TRIGGERS = """
+select pg_get_triggerdef(oid)
+from pg_catalog.pg_trigger
+where tgrelid = %s and not tgisinternal
+order by tgname collate "C"
+"""
+
 FUNCTIONS = """
 select
   format('function %%I(%%s)', p.proname, pg_get_function_arguments(p.oid)) as name,
@@ -106,6 +113,7 @@ def entries(conn: psycopg.Connection[Any], schema: str, *, bodies: bool = False)
                 *(lines(COLUMNS, oid) if kind != "sequence" else []),
                 *lines(CONSTRAINTS, oid),
                 *lines(INDEXES, oid),
+                *lines(TRIGGERS, oid),
                 *([" ".join(query.split())] if query else []),
             ]
         for function, clauses, body in cursor.execute(FUNCTIONS.encode(), (name,)).fetchall():

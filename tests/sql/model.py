@@ -313,9 +313,9 @@ def claim_jobs(
     free_slots: int,
     now: datetime,
 ) -> Answer:
-    """Silent: what is on its last attempt is passed over behind `free_slots`; a retired worker claims nothing."""
-    if worker in state.retired:
-        return Answer([], [])
+    """Silent: what is on its last attempt is passed over behind `free_slots`; a retired worker is refused."""
+    if worker in state.retired and max_jobs > 0:
+        raise RefusedError("GWEVI")
     lock = Lock(now, worker)
     claimed = [
         replace(job, attempts=job.attempts + 1, lock=lock, updated_at=now, lost_key=False, administered=False)

@@ -25,6 +25,7 @@ def install_reference(conn: psycopg.Connection[Any], schema: str, *, revision: i
         if function.public:
             conn.execute(function.definition.replace(function.body, BODY).encode())
     conn.execute(sql.SQL("delete from {}.migrations where id > {}").format(name, revision))
+    conn.execute(sql.SQL("update {}.migrations set ts = now() - interval '1 hour'").format(name))
     conn.execute(
         sql.SQL("insert into {}.migrations (id, breaking) select id, {} from generate_series(21, {}) as id").format(
             name, breaking, revision

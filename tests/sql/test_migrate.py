@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgtasks.errors import DatabaseUnavailableError, PgtasksError, SchemaPendingError, SchemaRefusedError
+from pgtasks.queue import migrate as migrations
 from pgtasks.queue.migrate import check, expect_current, fresh_install_sql, migrate
 from pgtasks.sql import FUNCTIONS_REVISION, functions, steps
 from tests.sql.dump import PATH, dump, entries
@@ -198,6 +200,7 @@ class Crashing(psycopg.Connection[Any]):
         return super().transaction(*args, **options)
 
 
+@pytest.mark.long
 def test_a_migration_that_crashed_between_any_two_transactions_goes_on(server: Server, schema: str) -> None:
     crashes = 0
     done = False
@@ -274,12 +277,74 @@ def test_a_schema_of_the_reference_is_adopted_and_its_own_parts_stay_untouched(
     assert function_rows(conn, schema) == functions_before
     after = state(conn, schema)
     for name, lines in before.items():
-        kept = [line for line in after[name] if "CREATE INDEX _pgtasks_" not in line]
+        kept = [
+            line for line in after[name] if not line.startswith(("CREATE INDEX _pgtasks_", "CREATE TRIGGER _pgtasks_"))
+        ]
         assert kept == lines, name
     assert all("_pgtasks_" in name for name in after.keys() - before.keys())
     assert Queue(conn, schema).value("select count(*) from {gw}.migrations") == revision
     again = migrate(conn, schema)
     assert (again.steps, again.functions) == ((), ())
+
+
+FIRST_TABLE = """
+    create schema graphile_worker;
+    create table graphile_worker.migrations (id int primary key, ts timestamptz default now() not null)
+"""
+
+
+def test_an_installation_of_the_reference_that_is_under_way_is_waited_for(
+    conn: psycopg.Connection[Any], empty_database: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, wait = threading.Event(), migrations._Patience.wait
+
+    def tell_and_wait(patience: Any, error: Exception) -> None:
+        waiting.set()
+        wait(patience, error)
+
+    monkeypatch.setattr(migrations._Patience, "wait", tell_and_wait)
+    conn.execute(FIRST_TABLE)
+    with psycopg.connect(empty_database, autocommit=True) as ours:
+        migrating = Background(lambda: migrate(ours, schema))
+        assert waiting.wait(60)
+        with conn.transaction():
+            conn.execute("drop schema graphile_worker cascade")
+            install_reference(conn, schema, revision=19)
+        assert migrating.result().status.kind == "adopted"
+    assert check(conn, schema).current
+
+
+def test_an_installation_of_the_reference_that_commits_during_ours_is_adopted(
+    conn: psycopg.Connection[Any], empty_database: str, schema: str
+) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as ours:
+        with conn.transaction():
+            install_reference(conn, schema, revision=19)
+            migrating = Background(lambda: migrate(ours, schema))
+            wait_until_blocked(Queue(conn, schema), Queue(ours, schema))
+        assert migrating.result().status.kind == "adopted"
+    assert check(conn, schema).current
+
+
+@pytest.mark.parametrize(
+    ("state_of_it", "message"),
+    [
+        ("select", "its installation has not ended; nothing was changed"),
+        (
+            "create table graphile_worker.jobs (); insert into graphile_worker.migrations values (1)",
+            "is Graphile Worker's at revision 1, pgtasks needs 19 or later; nothing was changed",
+        ),
+    ],
+    ids=["its first table", "its first migration"],
+)
+def test_an_installation_of_the_reference_that_gets_no_further_is_refused_in_the_end(
+    conn: psycopg.Connection[Any], schema: str, monkeypatch: pytest.MonkeyPatch, state_of_it: str, message: str
+) -> None:
+    monkeypatch.setattr(migrations, "SETTLING_SECONDS", 0.2)
+    conn.execute(FIRST_TABLE)
+    conn.execute(state_of_it.encode())
+    with pytest.raises(SchemaRefusedError, match=message):
+        migrate(conn, schema)
 
 
 def test_upgrade_functions_puts_ours_in_the_place_of_the_references(conn: psycopg.Connection[Any], schema: str) -> None:

@@ -102,7 +102,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.claims: list[Row] = []  # of all times, so that ends come late too
         self.lost_ids = (0, 0)  # identity values of tasks and queues that were used up by calls that failed
         queue.run(
-            "truncate {gw}._private_jobs, {gw}._private_job_queues, {gw}._private_tasks, {gw}._pgtasks_retired_workers "
+            "truncate {gw}._private_jobs, {gw}._private_job_queues, {gw}._private_tasks, {gw}._pgtasks_workers "
             "restart identity"
         )
         notes.clear()
@@ -236,14 +236,20 @@ class QueueMachine(RuleBasedStateMachine):
         self._claim(worker, TASKS, [], max_jobs, max_jobs)
 
     def _claim(self, worker: str, tasks: list[str], forbidden: list[str], max_jobs: int, free_slots: int) -> None:
-        now, rows = self._call(
-            "{gw}._pgtasks_claim_jobs(%s::text, %s::text[], %s::text[], %s::integer, %s::integer)",
-            worker,
-            tasks,
-            forbidden,
-            max_jobs,
-            free_slots,
-        )
+        try:
+            now, rows = self._call(
+                "{gw}._pgtasks_claim_jobs(%s::text, %s::text[], %s::text[], %s::integer, %s::integer)",
+                worker,
+                tasks,
+                forbidden,
+                max_jobs,
+                free_slots,
+            )
+        except psycopg.DatabaseError as error:
+            with pytest.raises(model.RefusedError, match=error.sqlstate):
+                model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, datetime.now(UTC))
+            self._agree()
+            return
         answer = model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, now)
         self.claims += rows
         self._agree(rows, answer.rows)

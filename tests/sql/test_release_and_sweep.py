@@ -129,11 +129,13 @@ def test_rows_that_somebody_has_locked_are_left_for_the_next_sweep(queue: Queue,
     assert sweep(queue) == counts(jobs=1, queues=1)
 
 
-def test_a_queue_whose_row_is_missing_is_put_back(queue: Queue) -> None:
-    """As it is after a cleanup that did not see a job that was just being added."""
+def test_a_queue_whose_row_is_missing_and_whose_name_is_not_known_is_put_back(queue: Queue) -> None:
+    """As it is long after a cleanup that did not see a job that was just being added."""
     first = queue.add_job(queue_name="q")
     queue.add(queue_name="q")
     queue.run("delete from {gw}._private_job_queues")
+    assert sweep(queue) == counts()
+    queue.run("delete from {gw}._pgtasks_forgotten_names")
     assert not queue.has_runnable()
     assert queue.claim() == []
     assert sweep(queue) == counts(restored=1)

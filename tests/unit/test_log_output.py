@@ -133,3 +133,13 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines() -> None:
         logging_thread.start()
         assert json.loads(lines.readline())["y"] == "y" * size
         logging_thread.join()
+
+
+def test_what_a_pool_of_ours_says_at_each_try_to_connect_is_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_worker_logging("info", "json")
+    pool = logging.getLogger("psycopg.pool")
+    pool.warning("error connecting in %r: %s", "pgtasks-async", "refused")
+    pool.warning("error connecting in %r: %s", "somebody's", "refused")
+    pool.warning("rolling back returned connection: %s", "pgtasks")
+    written = [json.loads(line)["event"] for line in capfd.readouterr().err.splitlines()]
+    assert written == ['error connecting in "somebody\'s": refused', "rolling back returned connection: pgtasks"]

@@ -133,7 +133,15 @@ def test_tables_of_plugins_in_the_file_and_their_variables_are_theirs(
 
 
 def test_the_variables_of_a_kubernetes_service_called_pgtasks_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "WEB_PORT_80_TCP_ADDR"):
+    for name in (
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_80_TCP",
+        "WEB_PORT_80_TCP_ADDR",
+        "HEALTH_PORT",
+    ):
         monkeypatch.setenv(f"PGTASKS_{name}", "tcp://10.0.0.1:80")
     assert load_settings().concurrency == 10
 
@@ -204,6 +212,8 @@ def test_several_bad_values_are_told_on_one_line(monkeypatch: pytest.MonkeyPatch
         ({"processes": None}, "command line option --processes: must be a whole number, not None"),
         ({"poll_interval": "nan"}, "command line option --poll-interval: must be a finite number, not 'nan'"),
         ({"shutdown_timeout": -1}, "command line option --shutdown-timeout: must be at least 0, not -1"),
+        ({"job_timeout": 0}, "command line option --job-timeout: must be more than 0, not 0"),
+        ({"job_grace": "inf"}, "command line option --job-grace: must be a finite number, not 'inf'"),
         (
             {"log_format": "xml"},
             "command line option --log-format: must be 'auto', 'console' or 'json', not 'xml'",
@@ -262,6 +272,14 @@ def test_the_password_is_in_the_connection_string_and_nowhere_else() -> None:
     assert settings.conninfo == "postgresql://ada:s3cret@db/shop"
     assert "s3cret" not in f"{settings!r} {settings} {settings.describe()} {settings.model_dump()}"
     assert settings.describe()[0].value == "host=db dbname=shop user=ada"
+
+
+def test_the_password_of_the_listening_connection_is_as_secret_and_reaches_child_processes() -> None:
+    settings = load_settings({"listen_url": "postgresql://ada:s3cret@db/shop"})
+    assert settings.listen_conninfo == "postgresql://ada:s3cret@db/shop"
+    assert "s3cret" not in f"{settings!r} {settings} {settings.describe()} {settings.model_dump()}"
+    assert Settings.from_json(settings.to_json()).listen_conninfo == settings.listen_conninfo
+    assert "s3cret" not in problem({"listen_url": "postgresql://ada:s3cret@db:x/shop?nonsense=1"}, "App")
 
 
 # The object

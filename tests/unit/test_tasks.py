@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import typing
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,13 @@ def test_a_decorator_with_options_keeps_them(task: TaskDecorator, registry: Regi
     assert send.options == TaskOptions(name="mail.send", queue="mail", priority=-3, max_attempts=5, flags=("smtp",))
 
 
+def test_a_time_limit_may_be_infinite(task: TaskDecorator) -> None:
+    @task(timeout=math.inf, grace=10**400)
+    def send(payload: object) -> None: ...
+
+    assert send.options == TaskOptions(timeout=math.inf, grace=math.inf)
+
+
 def test_a_decorator_with_empty_brackets_is_a_bare_one(task: TaskDecorator, registry: Registry) -> None:
     @task()
     def send(payload: object) -> None: ...
@@ -203,11 +211,19 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
         ({"max_attempt": 3}, "@task has no option 'max_attempt'; did you mean 'max_attempts'?"),
         (
             {"cron": "* * * * *"},
-            "@task has no option 'cron'; it has name, queue, priority, max_attempts, flags, transactional",
+            (
+                "@task has no option 'cron'; "
+                "it has name, queue, priority, max_attempts, flags, transactional, timeout, grace"
+            ),
         ),
         ({"priority": 40000}, "@task: priority=40000 is out of range: it must be from -32768 to 32767"),
         ({"max_attempts": 0}, "@task: max_attempts=0 is out of range: it must be from 1 to 32767"),
         ({"max_attempts": True}, "@task: max_attempts=True must be a whole number, not bool"),
+        ({"timeout": 0}, "@task: timeout=0 must be more than 0 seconds; use math.inf for no time limit"),
+        ({"timeout": math.nan}, "@task: timeout=nan must be more than 0 seconds; use math.inf for no time limit"),
+        ({"timeout": "5"}, "@task: timeout='5' must be a number of seconds, not str"),
+        ({"grace": -1}, "@task: grace=-1 must be at least 0 seconds; use math.inf to never kill a process"),
+        ({"grace": True}, "@task: grace=True must be a number of seconds, not bool"),
         ({"flags": "smtp"}, "@task: flags='smtp' must be a list of strings; write flags=['smtp']"),
         ({"queue": ""}, "@task: queue must not be empty"),
         ({"name": "n" * 129}, f"@task: task has 129 characters, at most 128 can be stored: '{'n' * 40}'…"),

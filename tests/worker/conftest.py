@@ -18,7 +18,7 @@ from pgtasks import App, Registry
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
@@ -28,14 +28,25 @@ LONG = 60.0
 class Worker:
     """A running `pgtasks worker`, with its log."""
 
-    def __init__(self, conninfo: str, log_file: Path, modules: tuple[str, ...], options: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        log_file: Path,
+        modules: tuple[str, ...],
+        options: tuple[str, ...],
+        *,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        before: tuple[str, ...] = (),
+    ) -> None:
         self._log_file = log_file
+        self._sees_our_pids = "unshare" not in before
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "DATABASE_URL"))}
         with log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pgtasks", "worker", *modules, *options],
-                cwd=ROOT,
-                env={**kept, "PGTASKS_DATABASE_URL": conninfo, "PGTASKS_LOG_FORMAT": "json"},
+                [*before, sys.executable, "-m", "pgtasks", "worker", *modules, *options],
+                cwd=cwd,
+                env={**kept, "PGTASKS_DATABASE_URL": conninfo, "PGTASKS_LOG_FORMAT": "json", **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -84,18 +95,29 @@ class Worker:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for pid in self.process_ids():
+        for pid in self.process_ids() if self._sees_our_pids else []:
             wait_until(lambda pid=pid: not alive(pid), LONG, f"the end of worker process {pid}")  # type: ignore[misc]
 
 
 class StartWorker(Protocol):
-    def __call__(self, *options: str, modules: tuple[str, ...] = ...) -> Worker: ...
+    def __call__(
+        self,
+        *options: str,
+        modules: tuple[str, ...] = ...,
+        cwd: Path = ...,
+        env: Mapping[str, str] | None = ...,
+        before: tuple[str, ...] = ...,
+    ) -> Worker: ...
 
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped does not."""
     status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return status.returncode == 0 and status.stdout.strip()[:1] not in ("Z", "X", "")
+
+
+def parent_of(pid: int) -> int:
+    return int(subprocess.check_output(["ps", "-o", "ppid=", "-p", str(pid)]))
 
 
 class Database:
@@ -160,8 +182,15 @@ def db(database: str) -> Iterator[Database]:
 def start_worker(database: str, db: Database, tmp_path: Path) -> Iterator[StartWorker]:
     running: list[Worker] = []
 
-    def start(*options: str, modules: tuple[str, ...] = ("tests.worker.jobs",)) -> Worker:
-        worker = Worker(database, tmp_path / f"worker-{len(running)}.log", modules, options)
+    def start(
+        *options: str,
+        modules: tuple[str, ...] = ("tests.worker.jobs",),
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        before: tuple[str, ...] = (),
+    ) -> Worker:
+        log_file = tmp_path / f"worker-{len(running)}.log"
+        worker = Worker(database, log_file, modules, options, cwd=cwd, env=env, before=before)
         running.append(worker)
         return worker
 

@@ -243,3 +243,19 @@ def fork_and_terminate(payload: Any, ctx: JobContext) -> None:
     child.terminate()
     child.join()
     record(ctx, f"child ended by {-(child.exitcode or 0)}")
+
+
+@task(transactional=True)
+def fork_and_return(payload: Any, ctx: JobContext) -> None:
+    """Forks in its transaction, and then both processes come back."""
+    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    if child := os.fork():
+        record(ctx, f"child {child}")
+
+
+@task(transactional=True)
+async def fork_and_raise_async(payload: Any, ctx: JobContext) -> None:
+    await ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    if not (child := os.fork()):
+        raise RuntimeError("in the child")
+    await record_async(ctx, f"child {child}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.worker.conftest import alive
+from tests.worker.conftest import alive, parent_of
 
 if TYPE_CHECKING:
     from tests.worker.conftest import Database, StartWorker
@@ -98,6 +97,7 @@ def test_a_killed_zygote_ends_the_worker_and_nothing_stays_locked(db: Database, 
     assert [db.job(job.id).attempts for job in jobs] == [0, 0]
 
 
+@pytest.mark.long
 def test_terminated_backends_end_no_process_and_lose_no_job(db: Database, start_worker: StartWorker) -> None:
     db.connection.execute(
         "select graphile_worker.add_job('work', '{\"seconds\": 0.005}') from generate_series(1, 1000)"
@@ -166,7 +166,3 @@ def test_a_transaction_that_holds_one_job_does_not_hold_up_the_others(
     worker.wait_for("job_succeeded", job_id=held.id)
     assert worker.stop() == 0
     assert [row[0] for row in db.rows("select id from graphile_worker.jobs")] == [new.id]
-
-
-def parent_of(pid: int) -> int:
-    return int(subprocess.check_output(["ps", "-o", "ppid=", "-p", str(pid)]))

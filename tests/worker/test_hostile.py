@@ -68,6 +68,23 @@ def test_a_handler_can_fork_a_child_and_terminate_it(db: Database, start_worker:
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("task", ["fork_and_return", "fork_and_raise_async"])
+def test_a_child_that_comes_back_from_the_handler_that_forked_it_ends_there(
+    db: Database, start_worker: StartWorker, task: str
+) -> None:
+    job = db.app.add_job(task, max_attempts=1)
+    after = db.app.add_job("note", priority=1)
+    worker = start_worker("--processes", "1", "--concurrency", "1")
+    db.wait_for_effects(1)
+    assert db.effects() == [after.id]
+    child = int(db.value("select what from effects where what like 'child %%'").split()[1])
+    wait_until(lambda: not alive(child), LONG, "the child's end")
+    assert db.rows("select job_id from ledger") == [(job.id,)]
+    assert worker.records("process_exited") == []
+    assert worker.stop() == 0
+    assert db.count() == 0
+
+
 @pytest.mark.parametrize("task", ["remember", "remember_async"])
 def test_no_context_variable_leaks_from_one_job_into_another(
     db: Database, start_worker: StartWorker, task: str

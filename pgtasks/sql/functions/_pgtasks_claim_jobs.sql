@@ -5,7 +5,7 @@
 -- can claim from that queue. Where the job has changed meanwhile or is held by someone, the queue is left alone:
 -- neither is its second job taken nor does the queue stay locked. A reference worker locks the same rows. A queue whose
 -- row is missing (the reference's cleanup can delete it while a job is being added) counts as locked until
--- _pgtasks_sweep_stale_locks puts it back.
+-- _pgtasks_restore_names puts it back.
 --
 -- A job on its last attempt is taken only if it is among the first free_slots of the batch: it must not wait in a
 -- worker that may die, since nothing would be left to run it again.
@@ -73,10 +73,17 @@ begin
   perform pg_advisory_xact_lock_shared(
     hashtextextended({gw_text} || ' worker ' || _pgtasks_claim_jobs.worker_id, 0)
   );
+  if current_setting('transaction_isolation') <> 'read committed' then
+    -- Fails with 40001 if the row has changed since the snapshot was taken.
+    perform from {gw}._pgtasks_workers as workers where workers.id = _pgtasks_claim_jobs.worker_id for share;
+  end if;
   if exists (
-    select from {gw}._pgtasks_retired_workers as retired where retired.worker_id = _pgtasks_claim_jobs.worker_id
+    select from {gw}._pgtasks_workers as workers
+    where workers.id = _pgtasks_claim_jobs.worker_id and workers.retired_at is not null
   ) then
-    return;
+    raise exception using
+      errcode = 'GWEVI',
+      message = format('Worker %s has been retired and can claim nothing any more.', _pgtasks_claim_jobs.worker_id);
   end if;
   v_task_ids := array(
     select tasks.id

@@ -1,6 +1,6 @@
 -- Clears locks that are older than four hours, whoever holds them; such a job runs again now, not in the past. Puts
 -- back queues that were deleted while a job of theirs was being added, under their old ids: without them these jobs
--- would never run. Returns how many of each.
+-- would never run. Those whose names are known are left to _pgtasks_restore_names. Returns how many of each.
 create or replace function {gw}._pgtasks_sweep_stale_locks(
   out unlocked_jobs bigint,
   out unlocked_queues bigint,
@@ -63,13 +63,19 @@ begin
     from queue
     where queue.id is not null
       and not exists (select from {gw}._private_job_queues as job_queues where job_queues.id = queue.id)
+      and not exists (
+        select from {gw}._pgtasks_forgotten_names as forgotten
+        where forgotten.kind = 'queue' and forgotten.id = queue.id
+      )
     order by queue.id
     on conflict do nothing
     returning 1
   )
   select count(*) into restored_queues from put_back;
 
-  delete from {gw}._pgtasks_retired_workers as retired where retired.ts < now() - interval '1 day';
+  delete from {gw}._pgtasks_workers as workers where workers.released_at < now() - interval '1 day';
+  delete from {gw}._pgtasks_interruptions as known
+  where not exists (select from {gw}._private_jobs as jobs where jobs.id = known.job_id);
 
   unlocked_jobs := coalesce(cardinality(v_job_ids), 0);
   unlocked_queues := coalesce(cardinality(v_queue_ids), 0);

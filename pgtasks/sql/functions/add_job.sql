@@ -26,6 +26,10 @@ begin
       message = 'Invalid job_key_mode value, expected ''replace'', ''preserve_run_at'' or ''unsafe_dedupe''.';
   end if;
 
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform {gw}._pgtasks_hold_names(array[add_job.identifier], array[add_job.queue_name]);
+  end if;
+
   select tasks.id into v_task_id
   from {gw}._private_tasks as tasks
   where tasks.identifier = add_job.identifier;

@@ -11,16 +11,24 @@ begin
   select count(spec.job_key), count(distinct spec.job_key) into v_keys, v_distinct_keys
   from unnest(add_jobs.specs) as spec;
 
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform {gw}._pgtasks_hold_names(
+      array(select distinct spec.identifier from unnest(add_jobs.specs) as spec),
+      array(select distinct spec.queue_name from unnest(add_jobs.specs) as spec)
+    );
+  end if;
+
   -- In order, so that two calls that register the same names at once wait for each other and do not deadlock. A spec
   -- that is null, or has no identifier, fails here on the not-null constraint.
-  insert into {gw}._private_tasks (identifier)
-  select distinct spec.identifier
-  from unnest(add_jobs.specs) as spec
-  where not exists (
-    select from {gw}._private_tasks as tasks where tasks.identifier = spec.identifier
-  )
-  order by spec.identifier
-  on conflict do nothing;
+  perform {gw}._pgtasks_register_task(missing.identifier)
+  from (
+    select distinct spec.identifier
+    from unnest(add_jobs.specs) as spec
+    where not exists (
+      select from {gw}._private_tasks as tasks where tasks.identifier = spec.identifier
+    )
+    order by spec.identifier
+  ) as missing;
 
   insert into {gw}._private_job_queues (queue_name)
   select distinct spec.queue_name

@@ -11,8 +11,8 @@ begin
   from (
     select jobs.id
     from {gw}._private_jobs as jobs
-    where jobs.locked_by = any(force_unlock_workers.worker_ids)
-    order by jobs.id
+    where jobs.locked_at >= '-infinity' and jobs.locked_by = any(force_unlock_workers.worker_ids)
+    order by jobs.id + 0 -- not along the primary key, in search of the few among all
     for update
   ) as held;
   update {gw}._private_jobs as jobs

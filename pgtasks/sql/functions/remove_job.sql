@@ -7,13 +7,18 @@ as $pgtasks$
 declare
   v_job {gw}._private_jobs;
 begin
-  select jobs.* into v_job
-  from {gw}._private_jobs as jobs
-  where jobs.key = remove_job.job_key
-  for update;
-  if not found then
-    return null;
-  end if;
+  loop
+    select jobs.* into v_job
+    from {gw}._private_jobs as jobs
+    where jobs.key = remove_job.job_key
+    for update;
+    exit when found;
+
+    -- The job that was waited for may have lost its key to one that this look did not see.
+    if not exists (select from {gw}._private_jobs as jobs where jobs.key = remove_job.job_key) then
+      return null;
+    end if;
+  end loop;
 
   if v_job.locked_at is null or v_job.locked_at < now() - interval '4 hours' then
     delete from {gw}._private_jobs as jobs

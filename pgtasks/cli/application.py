@@ -1,0 +1,39 @@
+"""The App behind a command that works on jobs: without tasks of its own, on the command's database."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pgtasks.app import App
+from pgtasks.cli.database import resolve_database
+from pgtasks.cli.options import settings_from
+from pgtasks.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import click
+
+
+@contextmanager
+def application(ctx: click.Context) -> Iterator[App]:
+    """Give an App on the database that the command line, the environment or the settings file names.
+
+    Args:
+        ctx: The command's context, with the options of `database_options`.
+
+    Raises:
+        PgtasksError: The settings or the database cannot be used.
+    """
+    # Where nobody has set up logging, Python writes warnings to stderr. What went wrong is told once, by the command.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    settings = settings_from(ctx)
+    with resolve_database(settings) as conninfo:
+        app = App(registry=Registry())
+        app.configure(settings.with_overrides(database_url=conninfo))
+        try:
+            yield app
+        finally:
+            app.close()

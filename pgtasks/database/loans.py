@@ -1,0 +1,62 @@
+"""Which connections somebody has borrowed, so that what they wait for can be cancelled from outside.
+
+Only connections of blocking code are noted. A thread that waits for the server cannot be interrupted but through the
+server; an asyncio task is cancelled instead, and psycopg then cancels the statement that it waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_CANCEL_SECONDS = 5.0
+"""How long the server may take to accept a cancellation."""
+
+
+class Loans:
+    """The connections that are lent to one borrower, in whichever threads it runs."""
+
+    def __init__(self) -> None:
+        self._lent: set[Connection[Any]] = set()
+        self._cancelled: set[Connection[Any]] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._lent)
+
+    def add(self, connection: Connection[Any]) -> None:
+        """Note that `connection` is lent."""
+        with self._lock:
+            self._lent.add(connection)
+
+    def end(self, connection: Connection[Any]) -> None:
+        """Note that it is given back; closes it if a statement of its was cancelled.
+
+        The cancellation may still be on its way, and must not meet whoever borrows the connection next.
+        """
+        with self._lock:
+            self._lent.discard(connection)
+            cancelled = connection in self._cancelled
+            self._cancelled.discard(connection)
+        if cancelled:
+            connection.close()
+
+    def cancel(self) -> None:
+        """Have the server cancel what it does now on all these connections; blocks until it has been told."""
+        with self._lock:
+            connections = list(self._lent)
+            self._cancelled.update(connections)
+        for connection in connections:
+            with contextlib.suppress(psycopg.Error):  # it has just been given back, or there is no server to ask
+                connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
+
+current_loans: Final[ContextVar[Loans | None]] = ContextVar("pgtasks_loans", default=None)
+"""Where connections that are lent in this context are noted; by default nowhere."""

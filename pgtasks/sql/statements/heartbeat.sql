@@ -1,0 +1,7 @@
+select
+    evicted_ids, dead_ids, silence
+from
+    {gw}._pgtasks_heartbeat(
+        $1::text, $2::text, $3::text, $4::text[], $5::integer[], $6::integer[], $7::bigint[], $8::bigint[],
+        $9::double precision
+    )

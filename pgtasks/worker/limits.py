@@ -1,0 +1,173 @@
+"""Time limits, and how a running job is asked to stop.
+
+At its `timeout` a job is asked: its `ctx.abort` is set, an `async def` handler is cancelled, and so are the statements
+on the connections that it has borrowed. What it raises from then on is the consequence. A job that returns all the
+same has succeeded.
+
+After its `grace` the supervisor kills the process: see `pgtasks.worker.deadlines`. It is told of that moment in the
+slot table when the job starts, so that it needs nothing of a process whose event loop or interpreter stands still.
+
+Jobs without a time limit share one `Run`, so that they cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgtasks.context import Abort
+from pgtasks.database.loans import Loans, current_loans
+from pgtasks.errors import JobTimeoutError
+from pgtasks.job import RETURN, Outcome, OutcomeKind
+from pgtasks.logs import get_logger
+from pgtasks.worker.failure import describe
+
+if TYPE_CHECKING:
+    import contextvars
+
+    from pgtasks.app import App
+    from pgtasks.errors import JobAbortedError
+    from pgtasks.job import Job
+    from pgtasks.worker.slots import ProcessSlots
+
+log = get_logger("pgtasks.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a task's jobs may run."""
+
+    timeout: float
+    """Seconds after which a job is asked to stop."""
+    grace: float
+    """Seconds that it has for that; infinite if it may take as long as it likes."""
+
+    @property
+    def error(self) -> JobTimeoutError:
+        """What a job that has reached it fails with."""
+        return JobTimeoutError(f"ran longer than {self.timeout:g} s")
+
+
+def limits_of(app: App) -> dict[str, Limit]:
+    """Return, by name, the limits of those tasks that have one."""
+    settings = app.settings
+    default_timeout = math.inf if settings.job_timeout is None else settings.job_timeout
+    default_grace = math.inf if settings.job_grace is None else settings.job_grace
+    limits = {}
+    for task in app.registry:
+        timeout = default_timeout if task.options.timeout is None else task.options.timeout
+        grace = default_grace if task.options.grace is None else task.options.grace
+        if timeout < math.inf:
+            limits[task.name] = Limit(timeout, grace)
+    return limits
+
+
+class Run:
+    """What it takes to ask a running job to stop; jobs without a limit share one.
+
+    Args:
+        context: what the job's own context is copied from.
+        deadline: when the job will be asked, by `time.monotonic`, if it has a limit.
+    """
+
+    __slots__ = ("_loans", "abort", "context", "deadline", "task")
+
+    def __init__(self, context: contextvars.Context, deadline: float | None = None) -> None:
+        self.abort = _Switch()
+        self.deadline = deadline
+        self._loans = Loans()
+        self.context = context.copy()
+        self.context.run(current_loans.set, self._loans)
+        self.task: asyncio.Task[None] | None = None
+        """The task that runs an `async def` handler, if the job has a limit."""
+
+    def end(self) -> None:
+        """Note, from any thread, that the handler has ended."""
+
+    def ask_to_stop(self, error: JobAbortedError) -> None:
+        """Set `ctx.abort`, and have the server cancel what blocking handlers wait for. Does not block."""
+        self.abort.turn_on(error)
+        if self._loans:
+            # Without a thread it is left to the handler, and to the supervisor.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._loans.cancel, name="pgtasks-cancel", daemon=True).start()
+
+    def outcome_of(self, error: BaseException) -> Outcome:
+        """Return what became of a job that has raised `error`."""
+        asked = self.abort.error
+        if asked is None:
+            return Outcome(OutcomeKind.RETRY, describe(error))
+        if isinstance(asked, JobTimeoutError):
+            return Outcome(OutcomeKind.RETRY, describe(error, f"JobTimeoutError: {asked}"))
+        return RETURN
+
+
+class LimitedRun(Run):
+    """The run of a job that has a time limit, from its start on."""
+
+    __slots__ = ("_job", "_limit", "_slot", "_slots", "_timer")
+
+    def __init__(self, context: contextvars.Context, limit: Limit, job: Job, slot: int, slots: ProcessSlots) -> None:
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        super().__init__(context, now + limit.timeout)
+        self._limit = limit
+        self._job = job
+        self._slot = slot
+        self._slots = slots
+        if limit.grace < math.inf:
+            slots.set_deadline(slot, now + limit.timeout + limit.grace, limit.timeout)
+        self._timer = loop.call_later(limit.timeout, self._time_is_over, context=context)
+
+    def end(self) -> None:
+        """Note, from any thread, that the handler has ended: what happens from here on is not its fault."""
+        self._slots.lift_deadline(self._slot)
+        self.deadline = None
+
+    def forget(self) -> None:
+        """Leave nothing behind for the slot's next job."""
+        self.end()
+        self._timer.cancel()
+
+    def _time_is_over(self) -> None:
+        if self.deadline is None or self.abort.is_set():
+            return
+        job = self._job
+        log.warning(
+            "job_timed_out",
+            job_id=job.id,
+            task=job.task,
+            attempt=job.attempts,
+            queue=job.queue,
+            job_key=job.key,
+            timeout=self._limit.timeout,
+            message="asked to stop",
+        )
+        self.ask_to_stop(self._limit.error)
+        if self.task is not None:
+            cancel_soon(self.task)
+
+
+def cancel_soon(task: asyncio.Task[None]) -> None:
+    """Cancel a task in the next turn of the loop.
+
+    One that has only been created would otherwise end without having begun, and nobody would hear of its end.
+    """
+    asyncio.get_running_loop().call_soon(task.cancel)
+
+
+class _Switch(Abort):
+    """An `Abort` that can be set."""
+
+    __slots__ = ()
+
+    def turn_on(self, error: JobAbortedError) -> None:
+        """Set it, unless it is set already."""
+        if self._error is None:
+            self._error = error
+            self._event.set()

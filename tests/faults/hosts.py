@@ -1,0 +1,91 @@
+"""Hosts: running workers, and the ways to hurt them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from tests.waiting import wait_until
+from tests.worker.conftest import LONG, Worker, alive, parent_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.faults.ledger import Ledger
+
+
+QUICK = {"PGTASKS_STALE_AFTER": "2"}
+"""A host counts as dead after two seconds, so that a test need not wait for half a minute."""
+
+
+class Host(Worker):
+    """A running `pgtasks worker` with its processes. What is done to it is entered into the ledger."""
+
+    def __init__(
+        self, ledger: Ledger, conninfo: str, log_file: Path, options: tuple[str, ...], env: dict[str, str], **more: Any
+    ) -> None:
+        self._ledger = ledger
+        self._read: list[dict[str, Any]] = []
+        self._read_to = 0
+        super().__init__(conninfo, log_file, ("tests.faults.tasks",), options, env=env, **more)
+
+    def records(self, event: str | None = None, **keys: Any) -> list[dict[str, Any]]:
+        """Return records of the log; only what is new is read, as the log is long and looked at often."""
+        with self._log_file.open("rb") as file:
+            file.seek(self._read_to)
+            lines, newline, _ = file.read().rpartition(b"\n")
+        if newline:
+            self._read_to += len(lines) + 1
+            for line in lines.split(b"\n"):
+                with contextlib.suppress(ValueError):
+                    self._read.append(json.loads(line))
+        return [one for one in self._read if event in (None, one.get("event")) and keys.items() <= one.items()]
+
+    def living(self) -> dict[int, str]:
+        """Return the ids of the workers whose processes run, by process id."""
+        ended = {record["pid"] for record in self.records("process_exited")}
+        return {one["pid"]: one["worker"] for one in self.records("process_started") if one["pid"] not in ended}
+
+    def zygote(self) -> int:
+        return parent_of(next(iter(self.living())))
+
+    def kill_process(self, pid: int) -> None:
+        self._ledger.fault("kill", [pid])
+        os.kill(pid, signal.SIGKILL)
+
+    def kill_supervisor(self) -> None:
+        """Kill the supervisor alone, which leaves its processes without one."""
+        self._ledger.fault("orphan", self.living())
+        self.process.kill()
+        self.process.wait()
+
+    def lose(self) -> None:
+        """Kill the supervisor and all processes, as a power cut does: none sees another's end."""
+        zygote = self.zygote()
+        self.signal(signal.SIGSTOP)
+        self._ledger.fault("lose", self.living())
+        os.killpg(zygote, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+    def stop_process(self, pid: int) -> None:
+        """Have a process do nothing, until it is continued."""
+        os.kill(pid, signal.SIGSTOP)
+        self._ledger.fault("stop", [pid])
+
+    def disturb(self, what: str) -> None:
+        """Note that all processes are hurt by something that is done elsewhere."""
+        self._ledger.fault(what, self.living())
+
+    def wait_until_gone(self) -> None:
+        for pid in self.process_ids():
+            wait_until(lambda pid=pid: not alive(pid), LONG, f"the end of process {pid}")  # type: ignore[misc]
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            for pid in self.living():
+                os.kill(pid, signal.SIGCONT)
+        super().close()
