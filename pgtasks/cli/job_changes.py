@@ -14,7 +14,7 @@ from pgtasks.cli.output import note
 from pgtasks.cli.tables import count
 from pgtasks.cli.values import delay as delay_type
 from pgtasks.cli.values import moment, options_as_written, read_ids, read_lines
-from pgtasks.queue.admin import MAX_LIMIT
+from pgtasks.queue.arguments import MAX_LIMIT
 
 if TYPE_CHECKING:
     import datetime as dt

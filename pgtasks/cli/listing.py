@@ -9,7 +9,8 @@ import click
 
 from pgtasks.cli.output import note
 from pgtasks.cli.tables import safe
-from pgtasks.queue.admin import COUNT_LIMIT, MAX_LIMIT
+from pgtasks.queue.admin import COUNT_LIMIT
+from pgtasks.queue.arguments import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

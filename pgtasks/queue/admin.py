@@ -7,13 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from pgtasks.database import Operation
-from pgtasks.errors import DatabaseUnavailableError, JobOptionError, did_you_mean
+from pgtasks.errors import DatabaseUnavailableError, JobOptionError
 from pgtasks.job import JobSpec
+from pgtasks.queue.arguments import (
+    MAX_LIMIT,
+    SMALLINT,
+    check_id,
+    check_limit,
+    check_one_of,
+    check_string,
+    check_text,
+    check_whole,
+    cursor_at,
+    each_checked,
+    position_of,
+)
 from pgtasks.queue.rows import job_from_row
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pgtasks.database import Row
     from pgtasks.job import Job
@@ -33,8 +46,6 @@ JobState = Literal["ready", "scheduled", "running", "failed"]
 CleanupOperation = Literal["GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES", "DELETE_PERMAFAILED_JOBS"]
 """What `cleanup` can do: forget tasks, or queues, that no job has; delete jobs that are permanently failed."""
 
-MAX_LIMIT = 10_000
-"""The most that one call lists, changes or deletes."""
 LOOK_AT = 20_000
 """How many jobs one page of `list` looks at, where no index leads to those that are wanted."""
 COUNT_LIMIT = 1_000
@@ -181,7 +192,7 @@ def _raise_if_hidden(schema: str, rows: list[Row]) -> None:
 
 def get(sql: Statements, job_id: int) -> Operation[Job | None]:
     """Look up one job by its id."""
-    return Operation("get_job", sql.get("get_job"), (_check_id("job_id", job_id),), _job)
+    return Operation("get_job", sql.get("get_job"), (check_id("job_id", job_id),), _job)
 
 
 def list_jobs(
@@ -198,24 +209,24 @@ def list_jobs(
 ) -> Operation[JobPage]:
     """Look for the newest jobs that match all filters, before the place that `after` stands for."""
     for name, text in (("task", task), ("queue", queue), ("key", key), ("flag", flag), ("locked_by", locked_by)):
-        _check_text(name, text)
+        check_text(name, text)
     if state is not None:
-        _check_one_of("state", state, get_args(JobState))
-    parameters = (task, queue, state, key, flag, locked_by, _check_limit(limit), _position(after), LOOK_AT)
+        check_one_of("state", state, get_args(JobState))
+    parameters = (task, queue, state, key, flag, locked_by, check_limit(limit), position_of(after), LOOK_AT)
     return Operation("list_jobs", sql.get("list_jobs"), parameters, _page)
 
 
 def queues(sql: Statements, limit: int, after: str | None = None) -> Operation[list[QueueInfo]]:
     """Look at queues in the order of their names."""
-    _check_text("after", after)
-    parameters = (_check_limit(limit), after, COUNT_LIMIT)
+    check_text("after", after)
+    parameters = (check_limit(limit), after, COUNT_LIMIT)
     return Operation("list_queues", sql.get("list_queues"), parameters, _queue_infos)
 
 
 def tasks(sql: Statements, limit: int, after: str | None = None) -> Operation[list[TaskInfo]]:
     """Look at tasks in the order of their names."""
-    _check_text("after", after)
-    parameters = (_check_limit(limit), after, COUNT_LIMIT, MAX_LIMIT)
+    check_text("after", after)
+    parameters = (check_limit(limit), after, COUNT_LIMIT, MAX_LIMIT)
     return Operation("list_tasks", sql.get("list_tasks"), parameters, _task_infos)
 
 
@@ -226,7 +237,7 @@ def task_names(sql: Statements, wanted: str) -> Operation[list[str]]:
 
 def workers(sql: Statements, limit: int) -> Operation[list[WorkerInfo]]:
     """Look at the workers that are running or hold jobs, in the order of their ids."""
-    return Operation("list_workers", sql.get("list_workers"), (_check_limit(limit), COUNT_LIMIT), _worker_infos)
+    return Operation("list_workers", sql.get("list_workers"), (check_limit(limit), COUNT_LIMIT), _worker_infos)
 
 
 # Changing
@@ -239,7 +250,7 @@ def complete(sql: Statements, job_ids: Iterable[int]) -> Operation[list[JobChang
 
 def fail(sql: Statements, job_ids: Iterable[int], reason: str | None = None) -> Operation[list[JobChange]]:
     """Mark jobs as permanently failed."""
-    _check_text("reason", reason)
+    check_text("reason", reason)
     return _change(sql, "fail", job_ids, reason)
 
 
@@ -259,7 +270,7 @@ def reschedule(
     # A spec checks what is the same for a job that is to be added.
     spec = JobSpec(task="-", run_at=run_at, delay=delay, priority=priority, max_attempts=max_attempts)
     if attempts is not None:
-        _check_whole("attempts", attempts, _SMALLINT)
+        check_whole("attempts", attempts, SMALLINT)
     return _change(sql, "reschedule", job_ids, None, run_at, spec.delay_seconds, priority, attempts, max_attempts)
 
 
@@ -270,7 +281,7 @@ def retry(sql: Statements, job_ids: Iterable[int]) -> Operation[list[JobChange]]
 
 def remove(sql: Statements, key: str) -> Operation[Job | None]:
     """Remove the job that has a key."""
-    _check_string("key", key)
+    check_string("key", key)
     return Operation("remove_job", sql.get("remove_job"), (key,), _job)
 
 
@@ -278,7 +289,7 @@ def force_unlock(sql: Statements, worker_ids: Iterable[str]) -> Operation[list[W
     """Clear the locks of workers."""
     if isinstance(worker_ids, str):
         raise JobOptionError(f"worker_ids={worker_ids!r} must be a list of strings; write [{worker_ids!r}]")
-    ids = _each("worker_ids", "strings", worker_ids, _check_string)
+    ids = each_checked("worker_ids", "strings", worker_ids, check_string)
     return Operation("force_unlock_workers", sql.get("force_unlock_workers"), (ids,), _worker_infos)
 
 
@@ -289,8 +300,8 @@ def cleanup(sql: Statements, operations: Iterable[CleanupOperation], limit: int)
     if not wanted:
         raise JobOptionError(f"nothing is to be cleaned up; give one or more of {', '.join(map(repr, known))}")
     for operation in wanted:
-        _check_one_of("operation", operation, known)
-    parameters = (list(dict.fromkeys(wanted)), _check_limit(limit))
+        check_one_of("operation", operation, known)
+    parameters = (list(dict.fromkeys(wanted)), check_limit(limit))
     return Operation("cleanup", sql.get("cleanup"), parameters, _cleanup_result)
 
 
@@ -310,7 +321,7 @@ def _change(
     attempts: int | None = None,
     max_attempts: int | None = None,
 ) -> Operation[list[JobChange]]:
-    ids = _each("job_ids", "whole numbers", job_ids, _check_id)
+    ids = each_checked("job_ids", "whole numbers", job_ids, check_id)
     parameters = (action, ids, reason, run_at, delay, priority, attempts, max_attempts)
     return Operation(f"{action}_jobs", sql.get("change_jobs"), parameters, _changes)
 
@@ -325,7 +336,7 @@ def _job(rows: list[Row]) -> Job | None:
 def _page(rows: list[Row]) -> JobPage:
     jobs = tuple(job_from_row(row, row[14], row[15]) for row in rows if row[0] is not None)
     next_id = rows[0][16]
-    return JobPage(jobs, None if next_id is None else f"{_CURSOR}{next_id}")
+    return JobPage(jobs, None if next_id is None else cursor_at(next_id))
 
 
 def _changes(rows: list[Row]) -> list[JobChange]:
@@ -355,67 +366,3 @@ def _worker_infos(rows: list[Row]) -> list[WorkerInfo]:
 def _cleanup_result(rows: list[Row]) -> CleanupResult:
     tasks, queues, jobs, more, busy = rows[0]
     return CleanupResult(tasks, queues, jobs, more, tuple(busy))
-
-
-# Arguments
-
-_CURSOR = "before-"
-_INTEGER = range(-(2**63), 2**63)
-_SMALLINT = range(2**15)
-_DIGITS = len(str(2**63))
-
-
-def _check_whole(what: str, value: object, allowed: range) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise JobOptionError(f"{what}={value!r} must be a whole number, not {type(value).__name__}")
-    if value not in allowed:
-        raise JobOptionError(f"{what}={value} is out of range: it must be from {allowed.start} to {allowed.stop - 1}")
-    return value
-
-
-def _check_id(what: str, value: object) -> int:
-    return _check_whole(what, value, _INTEGER)
-
-
-def _each(name: str, what: str, values: Iterable[T], check: Callable[[str, object], T]) -> list[T]:
-    """Return the checked values, each once, in their order."""
-    try:
-        given = list(values)
-    except TypeError:
-        raise JobOptionError(f"{name}={values!r} must be a list of {what}; write [{values!r}]") from None
-    checked = list(dict.fromkeys([check(name.removesuffix("s"), value) for value in given]))
-    if len(checked) > MAX_LIMIT:
-        raise JobOptionError(f"{name} holds {len(checked)}, one call takes at most {MAX_LIMIT}")
-    return checked
-
-
-def _check_limit(limit: object) -> int:
-    return _check_whole("limit", limit, range(1, MAX_LIMIT + 1))
-
-
-def _check_one_of(what: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        hint = did_you_mean(str(value), known)
-        raise JobOptionError(f"{what}={value!r} is none of {', '.join(map(repr, known))}{hint}")
-
-
-def _check_text(what: str, text: object) -> None:
-    if text is not None:
-        _check_string(what, text)
-
-
-def _check_string(what: str, text: object) -> str:
-    if not isinstance(text, str):
-        raise JobOptionError(f"{what}={text!r} must be a string, not {type(text).__name__}")
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise JobOptionError(f"{what}={text!r} holds a character that PostgreSQL cannot store")
-    return text
-
-
-def _position(after: object) -> int | None:
-    if after is None:
-        return None
-    number = after.removeprefix(_CURSOR) if isinstance(after, str) and after.startswith(_CURSOR) else ""
-    if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS and int(number) in _INTEGER):
-        raise JobOptionError(f"after={after!r} is not the `next` of a page")
-    return int(number)

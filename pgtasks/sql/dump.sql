@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 9f988db9290d6bf2
+-- functions: revision 1, digest 938b40f59582f122
 
 sequence job_queues_id_seq
 

@@ -239,8 +239,9 @@ class WorkerProcess:
         """Start what can be started, and say how things stand."""
         queue = self._claimer.queue
         # The watch may not have looked yet, as after the process, or the whole host, has slept.
-        while queue and self._executor.free and not self._completer.full and self._heartbeats.look():
-            self._executor.start(queue.popleft())
+        if queue and self._heartbeats.look():
+            while queue and self._executor.free and not self._completer.full:
+                self._executor.start(queue.popleft())
         view = self._view()
         self._slots.publish(view)
         if not view.idle:

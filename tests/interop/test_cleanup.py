@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = ("GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES", "DELETE_PERMAFAILED_JOBS")
 ADD = "select id from graphile_worker.add_job(%s, '{}', queue_name := %s)"
-ROUNDS = 30
+ROUNDS = 80
 
 
 def task_numbers(db: Shared) -> dict[str, int]:
@@ -59,8 +59,7 @@ def test_while_its_cleanup_runs_again_and_again_no_job_is_lost_and_no_task_stays
         assert cleaning.stdout is not None
         assert cleaning.wait(LONG) == 0, cleaning.stdout.read()
     db.wait(lambda: db.value("select count(*) from runs where ended is not null") == len(added), "all jobs")
-    # Those that ended: a handler that failed, since the machine was too busy to give it a connection, ran again.
-    assert [job_id for (job_id,) in db.rows("select job_id from runs where ended is not null order by 1")] == added
+    assert [job_id for (job_id,) in db.rows("select job_id from runs order by 1")] == added, ours.text
     db.wait(lambda: db.value("select count(*) = 0 from graphile_worker._private_jobs"), "an empty queue")
     db.wait(lambda: task_numbers(db).keys() == {"hold", "note", "py_note"}, "all tasks")
     assert ours.stop() == 0

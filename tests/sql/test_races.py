@@ -19,7 +19,8 @@ The guards against these races, and what comes of a race without each of them, a
   deadlock with adds.
 - removing: without the row lock, a job that a worker has just claimed is deleted under it; without another look, the
   job that has taken the key over is not found.
-- claiming: without the list of retired workers and the lock on the worker, a worker that is dead holds jobs for ever.
+- claiming: without the list of retired workers and the lock on the worker, a worker that is dead holds jobs for ever;
+  without the names being looked up once, a job comes without its task's.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ import psycopg
 import pytest
 
 from tests.sql.mutations import without
-from tests.sql.queue import Background, wait_until_blocked
+from tests.sql.queue import Background, Queue, wait_until_blocked
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.sql.queue import Queue, Row
+    from tests.sql.queue import Row
 
 pytestmark = pytest.mark.one_postgres_each
 
@@ -614,6 +615,34 @@ def test_a_worker_that_is_given_up_while_it_claims_is_left_with_nothing(
     assert race_of_claim_and_retirement(queue, other, claim_first=claim_first) == ([[1]], 0)
 
 
+# A name that goes while its job is being claimed
+
+
+def race_of_claim_and_forgotten_task(queue: Queue, other: Queue) -> list[str | None]:
+    """A task is deleted, as the reference's cleanup does that has not seen its job, in the middle of a claim."""
+    queue.add("send", queue_name="q")
+    queue.run(
+        "create function public.pause() returns trigger language plpgsql as "
+        "$$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$"
+    )
+    queue.run(
+        "create trigger pause before update on {gw}._private_job_queues for each row execute function public.pause()"
+    )
+    with queue.conn.transaction():
+        queue.run("select pg_advisory_xact_lock(1)")
+        claiming = Background(other.claim)
+        wait_until_blocked(queue, other)
+        with psycopg.connect(queue.conn.info.dsn, autocommit=True) as third:
+            Queue(third, queue.schema).run("delete from {gw}._private_tasks")
+    return [claim["task"] for claim in claiming.result()]
+
+
+def test_a_task_that_is_deleted_while_its_job_is_being_claimed_is_named_all_the_same(
+    queue: Queue, other: Queue
+) -> None:
+    assert race_of_claim_and_forgotten_task(queue, other) == ["send"]
+
+
 # The same without its guard
 
 
@@ -779,6 +808,15 @@ GUARDS = {
         {"if not exists (select": "if true or not exists (select"},
         add_and_work(add="replace", work="remove while it runs", add_first=True),
         Outcome(False, [[1], [2]]),  # it runs although it was removed after it was added
+    ),
+    "claim: names of tasks looked up once": Guard(
+        "_pgtasks_claim_jobs",
+        {
+            "v_task_names[array_position(v_task_ids, claimed.task_id)]": "(select tasks.identifier from "
+            "graphile_worker._private_tasks as tasks where tasks.id = claimed.task_id)"
+        },
+        race_of_claim_and_forgotten_task,
+        [None],  # a worker process would end over it, and what it runs with it
     ),
     "claim: lock on the worker": Guard(
         "_pgtasks_claim_jobs",

@@ -55,6 +55,7 @@ as $pgtasks$
 #variable_conflict use_column
 declare
   v_task_ids integer[];
+  v_task_names text[];
   v_ready_ids bigint[];
   v_contended boolean;
   v_last_attempts boolean;
@@ -85,11 +86,10 @@ begin
       errcode = 'GWEVI',
       message = format('Worker %s has been retired and can claim nothing any more.', _pgtasks_claim_jobs.worker_id);
   end if;
-  v_task_ids := array(
-    select tasks.id
-    from {gw}._private_tasks as tasks
-    where tasks.identifier = any(_pgtasks_claim_jobs.task_identifiers)
-  );
+  -- Once for all: a cleanup of the reference's that has not seen a job may delete its task before it is returned.
+  select coalesce(array_agg(tasks.id), '{{}}'), array_agg(tasks.identifier) into v_task_ids, v_task_names
+  from {gw}._private_tasks as tasks
+  where tasks.identifier = any(_pgtasks_claim_jobs.task_identifiers);
 
   for v_look in 1..3 loop
     select ready.job_ids, ready.last_attempts, ready.contended into v_ready_ids, v_last_attempts, v_contended
@@ -188,7 +188,7 @@ begin
     )
     select
       claimed.id,
-      (select tasks.identifier from {gw}._private_tasks as tasks where tasks.id = claimed.task_id),
+      v_task_names[array_position(v_task_ids, claimed.task_id)],
       (
         select job_queues.queue_name
         from {gw}._private_job_queues as job_queues
