@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 938b40f59582f122
+-- functions: revision 1, digest 46f5f437fd8c4c43
 
 sequence job_queues_id_seq
 
@@ -298,7 +298,7 @@ function _pgtasks_lock_idle_jobs(job_ids bigint[])
   volatile
 
 function _pgtasks_lock_job_keys(job_keys text[])
-  returns bigint[]
+  returns void
   language plpgsql
   volatile
 

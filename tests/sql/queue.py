@@ -196,9 +196,10 @@ class Background(Generic[Result]):
         return self._results[0]
 
 
-def wait_until_blocked(observer: Queue, blocked: Queue) -> None:
-    """Return once the session of `blocked` waits for a lock that another session holds."""
+def wait_until_blocked(observer: Queue, blocked: Queue, *, by: Queue | None = None) -> None:
+    """Return once the session of `blocked` waits for a lock that another session, or a certain one, holds."""
+    blockers = "select pg_blocking_pids(%s)"
     wait_until(
-        lambda: observer.value("select cardinality(pg_blocking_pids(%s)) > 0", blocked.pid),
+        lambda: by.pid in observer.value(blockers, blocked.pid) if by else observer.value(blockers, blocked.pid),
         what=f"session {blocked.pid} to wait for a lock",
     )

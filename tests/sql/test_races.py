@@ -13,7 +13,7 @@ The guards against these races, and what comes of a race without each of them, a
   its event is lost; without `on conflict`, it fails on the unique index.
 - adding many: without the same lock, and without the look for what others added meanwhile, events are lost in the same
   ways; without the locks on the keys, or with these, the rows, or new names of tasks and queues in an order of the
-  caller's, calls deadlock.
+  caller's, calls deadlock; with rows held while it waits for a job that came late, it deadlocks with that job's end.
 - finishing: without a fence on the time of the claim, the late end of a first run ends the second; without the row lock
   or the rule for superseded jobs, a job that is given back runs beside its successor; in an order of the caller's, ends
   deadlock with adds.
@@ -494,6 +494,59 @@ def test_bulk_adds_and_ends_of_the_same_jobs_in_opposite_order_do_not_deadlock(
     assert count_locked(queue) == 0
 
 
+def race_of_bulk_add_and_late_key(queue: Queue, other: Queue, *, twice: bool) -> list[object]:
+    """A job of a bulk add goes while it is waited for, and the one that has its key now ends with another of them.
+
+    That one's id is smaller than that of the other, since it comes from a transaction that began before the other was
+    added.
+    """
+    register(queue)
+    queue.add(job_key="gone", payload="[0]")
+    with sessions(queue, 4) as (holder, adder, bulk, worker), ExitStack() as stack:
+        replacing, holding = stack.enter_context(ExitStack()), stack.enter_context(ExitStack())
+        replacing.enter_context(adder.conn.transaction())
+        adder.run("select from {gw}.remove_job('gone')")
+        adder.add(job_key="gone", payload="[0]")
+        queue.add(job_key="held", payload="[0]")
+        queue.add(job_key="early", payload="[0]")
+        holding.enter_context(holder.conn.transaction())
+        holder.run("select from {gw}._private_jobs where key = 'held' for update")
+
+        keys = ["gone", "held", "early"] + ["held"] * twice
+        adding = Background(lambda: bulk.add_jobs(*({"job_key": key, "payload": "[1]"} for key in keys)))
+        wait_until_blocked(adder, bulk, by=adder)
+        replacing.close()
+        wait_until_blocked(holder, bulk, by=holder)
+        first, second = worker.claim(limit=2)
+        assert (first["key"], second["key"]) == ("gone", "early")
+        assert first["id"] < second["id"]
+
+        results: list[object] = []
+        try:
+            with worker.conn.transaction():
+                worker.finish({**first, "outcome": "success"})
+                holding.close()
+                wait_until_blocked(worker, bulk, by=worker)
+                worker.finish({**second, "outcome": "success"})
+            results.append(2)
+        except psycopg.errors.DeadlockDetected as error:
+            results.append(type(error))
+        try:
+            results.append(len(adding.result()))
+        except psycopg.errors.DeadlockDetected as error:
+            results.append(type(error))
+    return results
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_bulk_add_holds_nothing_when_it_looks_again_for_a_job_that_has_gone(
+    queue: Queue, other: Queue, twice: bool
+) -> None:
+    assert race_of_bulk_add_and_late_key(queue, other, twice=twice) == [2, 3]
+    assert sorted(drain(queue)) == [[0, 1, 1] if twice else [0, 1], [1], [1]]
+    assert count_locked(queue) == 0
+
+
 # Ends that come late
 
 
@@ -659,10 +712,10 @@ class Guard:
     """What comes of the race, or the error that it raises."""
 
 
-def deadlock(count: int = len(KEYS)) -> list[list[object]]:
+def deadlock(first: int = len(KEYS), second: int = len(KEYS)) -> list[list[object]]:
     """One of two calls is the victim, whichever."""
     victim = psycopg.errors.DeadlockDetected
-    return [[count, victim], [victim, count]]
+    return [[first, victim], [victim, second]]
 
 
 add_and_work = functools.partial(functools.partial, race_of_add_and_work)
@@ -706,15 +759,15 @@ GUARDS = {
         Outcome(True, [[1], [2]]),
     ),
     "add_jobs: lock on the rows": Guard(
-        "_pgtasks_lock_job_keys",
-        {"    for update\n": ""},
+        "_pgtasks_put_distinct_jobs",
+        {"        for update\n": ""},
         add_and_work(add="bulk", work="claim", add_first=False),
         Outcome(True, [[1]]),
     ),
-    "add_jobs: look for what others added": Guard(
+    "add_jobs: another look after a conflict": Guard(
         "_pgtasks_put_distinct_jobs",
-        {"if coalesce(cardinality(v_put_ids), 0) < cardinality(specs) then": "if false then"},
-        adds(state="none", first="replace", second="bulk"),
+        {"exit when cardinality(v_held_ids) = cardinality(v_there_keys);": "exit;"},
+        add_and_work(add="bulk", work="complete", add_first=False),
         Outcome(False, [[1]]),
     ),
     "add_jobs: on conflict": Guard(
@@ -725,7 +778,7 @@ GUARDS = {
     ),
     "add_jobs: locks on the keys": Guard(
         "_pgtasks_lock_job_keys",
-        {"if cardinality(_pgtasks_lock_job_keys.job_keys) > 1 then": "if false then"},
+        {"if cardinality(_pgtasks_lock_job_keys.job_keys) < 2 then": "if true then"},
         functools.partial(race_of_bulk_adds, hold="single"),
         deadlock(),
     ),
@@ -739,10 +792,16 @@ GUARDS = {
         deadlock(),
     ),
     "add_jobs: order of the rows": Guard(
-        "_pgtasks_lock_job_keys",
-        {"order by jobs.id": "order by array_position(_pgtasks_lock_job_keys.job_keys, jobs.key)"},
+        "_pgtasks_put_distinct_jobs",
+        {"        order by jobs.id\n": "        order by array_position(v_keys, jobs.key)\n"},
         functools.partial(race_of_bulk_add_and_ends, outcomes=["success"]),
         deadlock(),
+    ),
+    "add_jobs: rows let go before the next look": Guard(
+        "_pgtasks_put_distinct_jobs",
+        {"raise exception using errcode = 'GWAGN';": ""},
+        functools.partial(race_of_bulk_add_and_late_key, twice=False),
+        deadlock(2, 3),
     ),
     "add_jobs: order of new tasks": Guard(
         "add_jobs",
@@ -840,7 +899,7 @@ def test_without_its_guard_the_race_is_lost(queue: Queue, other: Queue, schema: 
     if isinstance(guard.lost, type):
         with pytest.raises(guard.lost):
             guard.race(queue, other)
-    elif guard.lost == deadlock():
-        assert guard.race(queue, other) in deadlock()
+    elif guard.lost in (deadlock(), deadlock(2, 3)):
+        assert guard.race(queue, other) in guard.lost
     else:
         assert guard.race(queue, other) == guard.lost

@@ -9,21 +9,99 @@ language plpgsql
 volatile
 as $pgtasks$
 declare
-  v_locked_ids bigint[];
-  v_updated_ids bigint[];
-  v_updated_keys text[];
+  v_keys text[];
   v_put_ids bigint[];
+  v_put_keys text[];
+  v_there_keys text[];
+  v_held_ids bigint[];
+  v_superseded_keys text[];
 begin
-  v_locked_ids := {gw}._pgtasks_lock_job_keys(
-    array(select spec.job_key from unnest(specs) as spec where spec.job_key is not null)
-  );
+  v_keys := array(select spec.job_key from unnest(specs) as spec where spec.job_key is not null);
+  perform {gw}._pgtasks_lock_job_keys(v_keys);
 
-  if v_locked_ids is not null then
-    -- Superseded; why the clock's time, see _pgtasks_put_keyed_job.
-    update {gw}._private_jobs as jobs
-    set key = null, attempts = jobs.max_attempts, updated_at = clock_timestamp()
-    where jobs.id = any(v_locked_ids)
-      and (jobs.locked_at is not null or jobs.attempts >= jobs.max_attempts);
+  loop
+    begin
+      -- What may have to wait for others (who are adding a job with one of the keys, or deleting one) comes before any
+      -- row is locked, since they may be waiting for that row. The look for a key is a subquery so that it is one look
+      -- into the index for each, whatever the statistics say.
+      with inserted as (
+        insert into {gw}._private_jobs
+          (job_queue_id, task_id, payload, run_at, max_attempts, key, priority, flags)
+        select
+          spec.job_queue_id,
+          spec.task_id,
+          spec.payload,
+          spec.run_at,
+          spec.max_attempts,
+          spec.job_key,
+          spec.priority,
+          spec.flags
+        from {gw}._pgtasks_resolve_specs(specs) as spec
+        where spec.job_key is null
+          or (select jobs.id from {gw}._private_jobs as jobs where jobs.key = spec.job_key) is null
+        order by spec.spec_position
+        on conflict (key) do nothing
+        returning id, key
+      )
+      select array_agg(inserted.id), array_agg(inserted.key) into v_put_ids, v_put_keys
+      from inserted;
+
+      -- The others were there before, and are locked in the order of their ids, as a worker does.
+      v_there_keys := array(select unnest(v_keys) except select unnest(v_put_keys));
+      v_held_ids := array(
+        select jobs.id
+        from {gw}._private_jobs as jobs
+        where jobs.key = any(v_there_keys)
+        order by jobs.id
+        for update
+      );
+      exit when cardinality(v_held_ids) = cardinality(v_there_keys);
+      -- One of them has gone meanwhile, or lost its key. All rows are let go, the keys are not.
+      raise exception using errcode = 'GWAGN';
+    exception when sqlstate 'GWAGN' then
+      null;
+    end;
+  end loop;
+
+  if cardinality(v_held_ids) > 0 then
+    -- Why the clock's time, see _pgtasks_put_keyed_job.
+    with superseded as (
+      update {gw}._private_jobs as jobs
+      set key = null, attempts = jobs.max_attempts, updated_at = clock_timestamp()
+      from {gw}._private_jobs as before
+      where jobs.id = any(v_held_ids)
+        and (jobs.locked_at is not null or jobs.attempts >= jobs.max_attempts)
+        and before.id = jobs.id
+      returning before.key
+    )
+    select array_agg(superseded.key) into v_superseded_keys
+    from superseded;
+
+    if v_superseded_keys is not null then
+      -- Inserted in one go with those that were inserted before: new jobs have their ids in the order of their specs.
+      delete from {gw}._private_jobs as jobs
+      where jobs.id = any(v_put_ids);
+
+      with inserted as (
+        insert into {gw}._private_jobs
+          (job_queue_id, task_id, payload, run_at, max_attempts, key, priority, flags)
+        select
+          spec.job_queue_id,
+          spec.task_id,
+          spec.payload,
+          spec.run_at,
+          spec.max_attempts,
+          spec.job_key,
+          spec.priority,
+          spec.flags
+        from {gw}._pgtasks_resolve_specs(specs) as spec
+        where spec.job_key is null or spec.job_key = any(v_put_keys || v_superseded_keys)
+        order by spec.spec_position
+        returning id
+      )
+      select array_agg(inserted.id) into v_put_ids
+      from inserted;
+    end if;
 
     with updated as (
       update {gw}._private_jobs as jobs
@@ -44,53 +122,12 @@ begin
         revision = jobs.revision + 1,
         updated_at = now()
       from {gw}._pgtasks_resolve_specs(specs) as spec
-      where jobs.id = any(v_locked_ids)
+      where jobs.id = any(v_held_ids)
         and jobs.key = spec.job_key
-      returning jobs.id, jobs.key
+      returning jobs.id
     )
-    select array_agg(updated.id), array_agg(updated.key) into v_updated_ids, v_updated_keys
+    select v_put_ids || array_agg(updated.id) into v_put_ids
     from updated;
-  end if;
-
-  with inserted as (
-    insert into {gw}._private_jobs
-      (job_queue_id, task_id, payload, run_at, max_attempts, key, priority, flags)
-    select
-      spec.job_queue_id,
-      spec.task_id,
-      spec.payload,
-      spec.run_at,
-      spec.max_attempts,
-      spec.job_key,
-      spec.priority,
-      spec.flags
-    from {gw}._pgtasks_resolve_specs(specs) as spec
-    left join unnest(v_updated_keys) as updated_key on updated_key = spec.job_key
-    where updated_key is null
-    order by spec.spec_position
-    on conflict (key) do nothing
-    returning id
-  )
-  select v_updated_ids || array_agg(inserted.id) into v_put_ids
-  from inserted;
-
-  if coalesce(cardinality(v_put_ids), 0) < cardinality(specs) then
-    -- Someone added one of the keys by other means than add_jobs after the look for them.
-    select v_put_ids || array_agg(job.id) into v_put_ids
-    from {gw}._pgtasks_resolve_specs(specs) as spec
-    left join {gw}._private_jobs as put on put.key = spec.job_key and put.id = any(v_put_ids)
-    cross join lateral {gw}._pgtasks_put_keyed_job(
-      spec.task_id,
-      spec.payload,
-      spec.job_queue_id,
-      spec.run_at,
-      spec.max_attempts,
-      spec.job_key,
-      spec.priority,
-      spec.flags,
-      case when job_key_preserve_run_at then 'preserve_run_at' else 'replace' end
-    ) as job
-    where spec.job_key is not null and put.id is null;
   end if;
 
   -- A job with a key is found by it; those without were inserted in the order of their specs.
