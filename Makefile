@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, which all would compile all that they import
 DOCS_STAMP := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help

@@ -8,16 +8,22 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tests.cli.forked import forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 PGTASKS = (sys.executable, "-m", "pgtasks")
+FOR_PYTHON = ("PYTHON", "LC_", "LANG")
+LONGEST = 60.0
+"""Seconds that a command may take."""
 _STYLE = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -51,17 +57,30 @@ def run(
     command: tuple[str, ...] = PGTASKS,
     stdin: str | bytes = b"",
 ) -> Done:
-    """Run `pgtasks` with these arguments in a directory and wait for its end."""
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=cwd,
-        env=clean_environment(env),
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+    """Run `pgtasks` with these arguments in a directory and wait for its end.
+
+    The usual command is forked off a process that has its imports, unless there is something for the interpreter in the
+    environment.
+    """
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode() if isinstance(stdin, str) else stdin)
+        given.seek(0)
+        if command == PGTASKS and not any(name.startswith(FOR_PYTHON) for name in env or ()):
+            code = forks().run(list(arguments), cwd, clean_environment(env), [given, out, err], LONGEST)
+        else:
+            code = subprocess.run(
+                [*command, *arguments],
+                cwd=cwd,
+                env=clean_environment(env),
+                stdin=given,
+                stdout=out,
+                stderr=err,
+                timeout=LONGEST,
+                check=False,
+            ).returncode
+        out.seek(0)
+        err.seek(0)
+        return Done(code, out.read().decode(), err.read().decode())
 
 
 def run_on_terminal(
@@ -84,7 +103,7 @@ def run_on_terminal(
         start_new_session=True,
     )
     os.close(theirs)
-    guard = threading.Timer(60, command.kill)
+    guard = threading.Timer(LONGEST, command.kill)
     guard.start()
     try:
         seen = b""

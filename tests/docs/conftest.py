@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "PGTASKS_LOG_FORMAT": "console",  # pages show what a terminal shows
     "PGTASKS_PROCESSES": "2",  # however large the machine is
     "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",  # a module that is shown twice within a second would look unchanged
     "NO_COLOR": "1",
     "COLUMNS": "100",
     "LC_ALL": "C.UTF-8",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EVERYTHING = ("GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES", "DELETE_PERMAFAILED_JOBS")
 ADD = "select id from graphile_worker.add_job(%s, '{}', queue_name := %s)"
-ROUNDS = 80
+ROUNDS = 30
+"""Each a start of a Node.js process or, of one that is running, a call."""
 
 
 def task_numbers(db: Shared) -> dict[str, int]:
