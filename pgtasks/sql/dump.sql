@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 46f5f437fd8c4c43
+-- functions: revision 1, digest 0c15b7e894de387a
 
 sequence job_queues_id_seq
 

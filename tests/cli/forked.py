@@ -13,6 +13,7 @@ import atexit
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +43,9 @@ class Forks:
             )
 
     def close(self) -> None:
+        """End it, and a command that it still waits for."""
         self._socket.close()
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def run(
@@ -53,7 +56,11 @@ class Forks:
         numbers = array.array("i", [stream.fileno() for stream in streams])
         self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         self._socket.settimeout(timeout)
-        return int(self._socket.recv(100))
+        try:
+            return int(self._socket.recv(100))
+        except TimeoutError:
+            forks.cache_clear()  # a late answer is not to be taken for the next one's
+            raise AssertionError(f"pgtasks {arguments} did not end within {timeout:.0f} s") from None
 
 
 @cache

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = ("GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES", "DELETE_PERMAFAILED_JOBS")
 ADD = "select id from graphile_worker.add_job(%s, '{}', queue_name := %s)"
-ROUNDS = 30
-"""Each a start of a Node.js process or, of one that is running, a call."""
+ROUNDS = 80
 
 
 def task_numbers(db: Shared) -> dict[str, int]:

@@ -164,6 +164,18 @@ def test_a_job_that_is_locked_or_has_failed_is_superseded(queue: Queue, state: s
     assert (queue.job(old)["key"], queue.job(old)["attempts"]) == (None, 3)
 
 
+def test_new_jobs_are_numbered_in_the_order_of_their_specs_also_where_one_supersedes_another(queue: Queue) -> None:
+    old, waiting = queue.add(job_key="b"), queue.add(job_key="d")
+    queue.lock(old)
+    keys = [None, "b", "c", "d", "e"]
+    added = queue.add_jobs(*({"job_key": key} for key in keys))
+    assert [job["key"] for job in added] == keys
+    ids = [job["id"] for job in added]
+    assert ids.pop(3) == waiting
+    assert ids == sorted(ids)
+    assert queue.job_ids() == [old, waiting, *ids]
+
+
 @pytest.mark.parametrize(
     ("preserve", "attempts", "run_at"), [(True, 0, EARLIER), (True, 1, LATER), (False, 0, LATER), (False, 1, LATER)]
 )

@@ -14,7 +14,7 @@ from tests.pgbouncer import PgBouncer, find_pgbouncer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.worker.conftest import Database, StartWorker
+    from tests.worker.conftest import Database, StartWorker, Worker
 
 pytestmark = pytest.mark.long
 
@@ -91,6 +91,16 @@ def test_jobs_that_are_added_behind_a_transaction_pooler_are_found_by_polling(
     assert not worker.records("listen_lost")
 
 
+def assert_it_listens(db: Database, worker: Worker) -> None:
+    """Run a job that only a notification can bring in time, and end the worker."""
+    worker.wait_for("worker_ready")
+    db.wait(lambda: listens(db), "a session that listens")
+    add(db, 1)
+    db.wait_for_effects(1)
+    assert worker.stop() == 0
+    assert not worker.records("listen_impossible")
+
+
 def test_a_worker_behind_a_transaction_pooler_listens_where_listen_url_says(
     db: Database, database: str, start_worker: StartWorker, start_pgbouncer: Callable[..., PgBouncer]
 ) -> None:
@@ -98,12 +108,7 @@ def test_a_worker_behind_a_transaction_pooler_listens_where_listen_url_says(
     environment = {**through(pgbouncer), "PGTASKS_LISTEN_URL": database}
     # So long an interval that only a notification can be what finds the job.
     worker = start_worker("--processes", "2", "--poll-interval", "3600", env=environment)
-    worker.wait_for("worker_ready")
-    db.wait(lambda: listens(db), "a session that listens")
-    add(db, 1)
-    db.wait_for_effects(1)
-    assert worker.stop() == 0
-    assert not worker.records("listen_impossible")
+    assert_it_listens(db, worker)
 
 
 def test_a_worker_listens_through_a_pooler_in_session_mode(
@@ -111,12 +116,7 @@ def test_a_worker_listens_through_a_pooler_in_session_mode(
 ) -> None:
     pgbouncer = start_pgbouncer("session")
     worker = start_worker("--processes", "2", "--poll-interval", "3600", env=through(pgbouncer))
-    worker.wait_for("worker_ready")
-    db.wait(lambda: listens(db), "a session that listens")
-    add(db, 1)
-    db.wait_for_effects(1)
-    assert worker.stop() == 0
-    assert not worker.records("listen_impossible")
+    assert_it_listens(db, worker)
 
 
 def test_transactional_jobs_are_exactly_once_behind_a_transaction_pooler(

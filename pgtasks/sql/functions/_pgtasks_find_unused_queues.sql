@@ -1,6 +1,6 @@
--- The queues that no job has and nobody has locked, in the order of their ids: of all queues, or of those given. Every job
--- that has a queue is in exactly one of the three indexes that are asked here: it is available, locked, or failed. Why no `not exists`,
--- see _pgtasks_find_unused_tasks.
+-- The queues that no job has and nobody has locked, in the order of their ids: of all queues, or of those given. Every
+-- job that has a queue is in exactly one of the three indexes that are asked here: it is available, locked, or failed.
+-- Why no `not exists`, see _pgtasks_find_unused_tasks.
 create or replace function {gw}._pgtasks_find_unused_queues(among integer[], max_queues integer)
 returns integer[]
 language plpgsql

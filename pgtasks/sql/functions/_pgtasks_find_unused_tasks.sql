@@ -1,5 +1,5 @@
--- The tasks that no job has, in the order of their ids: of all tasks, or of those given. Every job is in exactly one of the
--- four indexes that are asked here: it is available, with a queue or without, or it is locked, or it has failed.
+-- The tasks that no job has, in the order of their ids: of all tasks, or of those given. Every job is in exactly one of
+-- the four indexes that are asked here: it is available, with a queue or without, or it is locked, or it has failed.
 -- `not exists` would be planned as a join, and so by statistics.
 create or replace function {gw}._pgtasks_find_unused_tasks(among integer[], max_tasks integer)
 returns integer[]

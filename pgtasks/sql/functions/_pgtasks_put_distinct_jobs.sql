@@ -14,7 +14,6 @@ declare
   v_put_keys text[];
   v_there_keys text[];
   v_held_ids bigint[];
-  v_superseded_keys text[];
 begin
   v_keys := array(select spec.job_key from unnest(specs) as spec where spec.job_key is not null);
   perform {gw}._pgtasks_lock_job_keys(v_keys);
@@ -55,54 +54,27 @@ begin
         order by jobs.id
         for update
       );
-      exit when cardinality(v_held_ids) = cardinality(v_there_keys);
-      -- One of them has gone meanwhile, or lost its key. All rows are let go, the keys are not.
-      raise exception using errcode = 'GWAGN';
+      if cardinality(v_held_ids) < cardinality(v_there_keys) then
+        -- One of them has gone meanwhile, or lost its key. All rows are let go, the keys are not.
+        raise exception using errcode = 'GWAGN';
+      end if;
+
+      -- Why the clock's time, see _pgtasks_put_keyed_job.
+      update {gw}._private_jobs as jobs
+      set key = null, attempts = jobs.max_attempts, updated_at = clock_timestamp()
+      where jobs.id = any(v_held_ids)
+        and (jobs.locked_at is not null or jobs.attempts >= jobs.max_attempts);
+      exit when not found;
+      -- Those that were superseded have left their keys free. All new jobs are inserted once more, in one go, so that
+      -- they have their ids in the order of their specs; nobody can be at their keys by now.
+      delete from {gw}._private_jobs as jobs
+      where jobs.id = any(v_put_ids);
     exception when sqlstate 'GWAGN' then
       null;
     end;
   end loop;
 
   if cardinality(v_held_ids) > 0 then
-    -- Why the clock's time, see _pgtasks_put_keyed_job.
-    with superseded as (
-      update {gw}._private_jobs as jobs
-      set key = null, attempts = jobs.max_attempts, updated_at = clock_timestamp()
-      from {gw}._private_jobs as before
-      where jobs.id = any(v_held_ids)
-        and (jobs.locked_at is not null or jobs.attempts >= jobs.max_attempts)
-        and before.id = jobs.id
-      returning before.key
-    )
-    select array_agg(superseded.key) into v_superseded_keys
-    from superseded;
-
-    if v_superseded_keys is not null then
-      -- Inserted in one go with those that were inserted before: new jobs have their ids in the order of their specs.
-      delete from {gw}._private_jobs as jobs
-      where jobs.id = any(v_put_ids);
-
-      with inserted as (
-        insert into {gw}._private_jobs
-          (job_queue_id, task_id, payload, run_at, max_attempts, key, priority, flags)
-        select
-          spec.job_queue_id,
-          spec.task_id,
-          spec.payload,
-          spec.run_at,
-          spec.max_attempts,
-          spec.job_key,
-          spec.priority,
-          spec.flags
-        from {gw}._pgtasks_resolve_specs(specs) as spec
-        where spec.job_key is null or spec.job_key = any(v_put_keys || v_superseded_keys)
-        order by spec.spec_position
-        returning id
-      )
-      select array_agg(inserted.id) into v_put_ids
-      from inserted;
-    end if;
-
     with updated as (
       update {gw}._private_jobs as jobs
       set
