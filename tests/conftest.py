@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import zlib
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ ODD_SCHEMA = 'My "odd" schema'
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it runs in the background with SIGINT ignored, and all commands of the tests would inherit it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "every_postgres: run on every PostgreSQL at hand (15, 16, 18), not only on 18")
     config.addinivalue_line(
         "markers", "one_postgres_each: like every_postgres, but each case on one of them, unless --all"
