@@ -66,7 +66,8 @@ class Listener:
         pauses: gives the seconds to wait before each further try to connect.
         on_jobs: called with the number of jobs that were added; with 0 after each connecting, since some may have
             been missed.
-        on_migration: called with each migration's number and whether it is breaking.
+        on_breaking: called when the schema is said to have taken a breaking step, and after each connecting, since that
+            may have been missed.
     """
 
     def __init__(
@@ -77,14 +78,14 @@ class Listener:
         separate: bool = False,
         pauses: Callable[[], Callable[[], float]],
         on_jobs: Callable[[int], None],
-        on_migration: Callable[[int, bool], None],
+        on_breaking: Callable[[], None],
     ) -> None:
         self._conninfo = conninfo
         self._notify = notify
         self._separate = separate
         self._pauses = pauses
         self._on_jobs = on_jobs
-        self._on_migration = on_migration
+        self._on_breaking = on_breaking
         self._channel = f"pgtasks:echo:{secrets.token_hex(8)}"
         self._heard: str | None = None
         self._next_pause = pauses()
@@ -137,6 +138,7 @@ class Listener:
         self._next_pause = self._pauses()
         self._deaf_pause = _DEAF_PAUSES[0]
         self._on_jobs(0)
+        self._on_breaking()
 
     def _tell(self, event: str, **keys: str) -> None:
         """Log what is wrong, once until something else is."""
@@ -183,9 +185,8 @@ class Listener:
             return
         message = _message(notification.payload)
         if notification.channel == "worker:migrate":
-            number, breaking = message.get("migrationNumber"), message.get("breaking")
-            if isinstance(number, int) and isinstance(breaking, bool):
-                self._on_migration(number, breaking)
+            if message.get("breaking") is True:
+                self._on_breaking()
         else:
             count = message.get("count")
             self._on_jobs(count if isinstance(count, int) and count > 0 else 1)

@@ -84,7 +84,7 @@ def new_listener(
     settings: Settings,
     *,
     on_jobs: Callable[[int], None],
-    on_migration: Callable[[int, bool], None],
+    on_breaking: Callable[[], None],
 ) -> Listener:
     """Return what listens for a host, on a connection of its own, and tries out over the others whether it hears."""
     url = settings.listen_conninfo
@@ -105,5 +105,5 @@ def new_listener(
         separate=url is not None,
         pauses=lambda: Backoff().next_pause,
         on_jobs=on_jobs,
-        on_migration=on_migration,
+        on_breaking=on_breaking,
     )

@@ -29,8 +29,8 @@ from pgtasks.worker.reload import Reloader
 from pgtasks.worker.signals import Signals
 from pgtasks.worker.upkeep import (
     restore_now_and_then,
-    schema_broke,
     sweep_now_and_then,
+    watch_for_breaking_step,
     watch_for_unknown_tasks,
 )
 from pgtasks.worker.watching import watch_files
@@ -150,7 +150,9 @@ class Supervisor:
             tasks=len(self._tasks),
         )
         self._fleet.start(settings.processes)
-        listener = new_listener(self._link, settings, on_jobs=self._wake, on_migration=self._on_migration)
+        look_at_schema = asyncio.Event()
+        self._do(self._end_when_schema_breaks(look_at_schema), "watch the schema")
+        listener = new_listener(self._link, settings, on_jobs=self._wake, on_breaking=look_at_schema.set)
         if settings.listen:
             self._do(listener.run(), "listen")
         if self._directory is not None:
@@ -264,13 +266,9 @@ class Supervisor:
 
     # Stopping
 
-    def _on_migration(self, number: int, breaking: bool) -> None:
-        if breaking:
-            self._do(self._end_if_schema_broke(number), "look at the schema")
-
-    async def _end_if_schema_broke(self, number: int) -> None:
-        if await schema_broke(self._link):
-            self._fail(BreakingMigrationError(f"migration {number} of the schema needs a newer release of pgtasks"))
+    async def _end_when_schema_breaks(self, look: asyncio.Event) -> None:
+        number = await watch_for_breaking_step(self._link, look)
+        self._fail(BreakingMigrationError(f"migration {number} of the schema needs a newer release of pgtasks"))
 
     def _fail(self, failure: PgtasksError) -> None:
         if self._state.failure is None:

@@ -29,7 +29,7 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     # Looks.
     "has_runnable": 30.0,
     "unknown_tasks": 15.0,
-    "breaking_migrations": 15.0,
+    "breaking_step": 15.0,
     # Now and then, and over whole tables.
     "register_tasks": 60.0,
     "restore_names": 60.0,

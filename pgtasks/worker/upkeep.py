@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ _SWEEP_SECONDS = (480.0, 600.0)
 _UNKNOWN_SECONDS = 60.0
 _RESTORE_SECONDS = 20.0
 _RESTORE_AGE_SECONDS = 60.0
+_SCHEMA_SECONDS = 60.0
 
 
 async def sweep_now_and_then(link: DatabaseLink) -> None:
@@ -79,12 +81,20 @@ async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> N
         await asyncio.sleep(_UNKNOWN_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
 
-async def schema_broke(link: DatabaseLink) -> bool:
-    """Ask whether the schema has taken a breaking step that this release does not know."""
+async def watch_for_breaking_step(link: DatabaseLink, asked: asyncio.Event, seconds: float = _SCHEMA_SECONDS) -> int:
+    """Wait until the schema has taken a breaking step that this release does not know, and return its number.
+
+    The word of it is only a hint, which may be wrong or be missed: what counts is what the schema says, each time that
+    `asked` is set and now and then.
+    """
     known = (KNOWN_REFERENCE_REVISION, steps()[-1].id)
-    broke, _ = await link.insist(
-        Operation(
-            "breaking_migrations", link.statements.get("breaking_migrations"), known, lambda rows: bool(rows[0][0])
-        )
+    look: Operation[int | None] = Operation(
+        "breaking_step", link.statements.get("breaking_step"), known, lambda rows: rows[0][0]
     )
-    return broke
+    while True:
+        asked.clear()
+        number, _ = await link.insist(look)
+        if number is not None:
+            return number
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter

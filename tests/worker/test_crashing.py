@@ -149,6 +149,19 @@ def test_a_breaking_migration_drains_the_worker_and_it_exits_with_the_documented
     assert db.locked() == 0
 
 
+def test_a_breaking_migration_whose_word_was_missed_is_found_as_soon_as_words_can_be_heard_again(
+    db: Database, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--processes", "1")
+    worker.wait_for("worker_ready")
+    listening = "select pid from pg_stat_activity where query ilike 'listen%%' and datname = current_database()"
+    db.wait(lambda: db.rows(listening), "a session that listens")
+    db.connection.execute("insert into graphile_worker.migrations (id, breaking) values (999, true)")
+    db.rows(f"select pg_terminate_backend(pid) from ({listening}) as session")
+    assert worker.wait() == 8
+    assert "migration 999 of the schema needs a newer release" in worker.wait_for("worker_draining")["error"]
+
+
 def test_a_transaction_that_holds_one_job_does_not_hold_up_the_others(
     db: Database, database: str, start_worker: StartWorker
 ) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.database import Database as Pool
 from pgtasks.sql import Statements
 from pgtasks.worker.link import DatabaseLink
-from pgtasks.worker.upkeep import restore_now_and_then
+from pgtasks.worker.upkeep import restore_now_and_then, watch_for_breaking_step
+from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TASKS = ["note", "work"]
 TASK_NUMBERS = "select identifier, id from graphile_worker._private_tasks order by 1"
+SESSION_OF_UPKEEP = "select from pg_stat_activity where application_name = 'upkeep'"
 
 
 def while_restoring(db: Database, test: Callable[[], None]) -> None:
@@ -65,6 +67,22 @@ def test_names_are_restored_also_after_the_database_was_away(db: Database) -> No
         db.wait(lambda: len(registered(db)) == 2, "the tasks")
 
     while_restoring(db, test)
+
+
+def test_a_breaking_step_is_found_without_a_word_of_it(db: Database) -> None:
+    async def run() -> int:
+        pool = Pool(db.app.database.conninfo, max_connections=1, application_name="upkeep")
+        link = DatabaseLink(pool, Statements("graphile_worker"), "upkeep")
+        watching = asyncio.create_task(watch_for_breaking_step(link, asyncio.Event(), seconds=0.01))
+        await asyncio.to_thread(db.wait, lambda: db.rows(SESSION_OF_UPKEEP), "a look")
+        assert not watching.done()
+        db.connection.execute("insert into graphile_worker.migrations (id, breaking) values (998, false), (999, true)")
+        async with asyncio.timeout(LONG):
+            number = await watching
+        await pool.aclose()
+        return number
+
+    assert asyncio.run(run()) == 999
 
 
 def test_a_worker_restores_at_its_start_what_was_lost_while_none_ran(db: Database, start_worker: StartWorker) -> None:
