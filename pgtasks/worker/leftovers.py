@@ -53,6 +53,11 @@ def refuse_leftovers(own: Collection[int]) -> None:
         time.sleep(0.02)
 
 
+def has_other_threads() -> bool:
+    """Whether there is a thread besides this one."""
+    return next(_threads(), None) is not None
+
+
 def _threads() -> Iterator[str]:
     known = {thread.ident: thread for thread in threading.enumerate()}
     frames = sys._current_frames()  # noqa: SLF001 - the only way to see threads that were not started by `threading`

@@ -74,7 +74,7 @@ class Application:
             PgtasksError: it cannot be, or it sets something that cannot be used.
         """
         settings = self.settings()
-        zygote = ZygoteClient()
+        zygote = ZygoteClient.fresh()
         try:
             return zygote, await zygote.load_async(settings, self.explicit, self.directory)
         except BaseException:

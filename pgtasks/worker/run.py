@@ -56,12 +56,12 @@ def run_worker(
     systemd = Systemd(os.environ)
     application = Application(explicit, directory)
     settings = application.settings()
-    if reload:
-        check_that_files_can_be_watched()
-    configure_worker_logging(settings.log_level, settings.log_format)
-    stop = StopWhileStarting()
-    zygote = ZygoteClient()
+    zygote = ZygoteClient.first()
     try:
+        if reload:
+            check_that_files_can_be_watched()
+        configure_worker_logging(settings.log_level, settings.log_format)
+        stop = StopWhileStarting()
         loaded = application.load(zygote, settings, stop)
         stop.check()
         with resolve(loaded.settings) as conninfo:

@@ -1,7 +1,7 @@
 """The zygote: a process that imports the application once and then only forks.
 
-It is started as a fresh interpreter (`python -m pgtasks.worker.zygote FD`), so nothing of the supervisor's, no
-connection and no loop, is inherited. It answers requests on one socket, a line of JSON each:
+The first one is a fork of the supervisor, before that has a connection or a loop; one for changed code is a fresh
+interpreter (`python -m pgtasks.worker.zygote FD`). It answers requests on one socket, a line of JSON each:
 
     {"load": {…}}          imports the modules; answers {"loaded": {…}} or {"failed": {…}}
     {"spawn": {…}} + fds   forks a worker process; answers {"spawned": pid} or {"refused": "…"}
@@ -235,13 +235,18 @@ async def _work(app: App, worker_id: str, control: int, table: SlotTable, index:
         return await WorkerProcess(app, worker_id, sock, table.of_process(index)).run()
 
 
+def serve(sock: socket.socket) -> None:
+    """Serve the supervisor at the other end of `sock`, until it is gone and all worker processes are."""
+    zygote = Zygote(sock)
+    with contextlib.suppress(ConnectionError):  # the supervisor's death in mid-answer is an end like any other
+        zygote.serve()
+    zygote.end_orphans()
+
+
 def main(argv: list[str]) -> int:
     """Serve the supervisor on the inherited socket whose number is the only argument."""
     with socket.socket(fileno=int(argv[1])) as sock:
-        zygote = Zygote(sock)
-        with contextlib.suppress(ConnectionError):  # the supervisor's death in mid-answer is an end like any other
-            zygote.serve()
-        zygote.end_orphans()
+        serve(sock)
     return 0
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, SettingsError
 from pgtasks.settings import Settings
+from pgtasks.worker import zygote
+from pgtasks.worker.child import Child, may_fork
 from pgtasks.worker.protocol import Lines
 
 if TYPE_CHECKING:
@@ -47,22 +47,29 @@ class Loaded:
 class ZygoteClient:
     """A running zygote."""
 
-    def __init__(self) -> None:
+    def __init__(self, child: Callable[[socket.socket], Child]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            # A group of its own, so that the terminal's Ctrl-C reaches the supervisor alone.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pgtasks.worker.zygote", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                process_group=0,
-            )
+            self._process = child(theirs)
         self._sock = ours
         self._lines = Lines(ours)
         self._answers: asyncio.Queue[dict[str, Any]] | None = None
         self._asking = asyncio.Lock()
         self._on_exited: Callable[[str, int, int], None] | None = None
         self._on_stopped: Callable[[str, bool], None] | None = None
+
+    @classmethod
+    def first(cls) -> ZygoteClient:
+        """Make one of this process, which has imported nothing of the application and opened nothing yet.
+
+        If it has threads all the same, as under a tool that watches it, the zygote is a fresh interpreter.
+        """
+        return cls(lambda sock: Child.fork(sock, zygote.serve)) if may_fork() else cls.fresh()
+
+    @classmethod
+    def fresh(cls) -> ZygoteClient:
+        """Make one that is a fresh interpreter."""
+        return cls(lambda sock: Child.spawn(sock, zygote.__name__))
 
     def load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path, stop: StopWhileStarting) -> Loaded:
         """Have the application imported.
@@ -163,8 +170,8 @@ class ZygoteClient:
         """Let the zygote end, and wait until it has."""
         self._sock.close()
         try:
-            self._process.wait(timeout=_END_SECONDS if self._answers is not None else 1)
-        except subprocess.TimeoutExpired:  # in the middle of an import
+            self._process.wait(_END_SECONDS if self._answers is not None else 1)
+        except TimeoutError:  # in the middle of an import
             self._process.kill()
             self._process.wait()
 

@@ -14,14 +14,13 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.cli.forked import forks
+from tests.forked import forks, may_be_forked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 PGTASKS = (sys.executable, "-m", "pgtasks")
-FOR_PYTHON = ("PYTHON", "LC_", "LANG")
 LONGEST = 60.0
 """Seconds that a command may take."""
 _STYLE = re.compile("\x1b\\[[0-9;]*m")
@@ -65,8 +64,12 @@ def run(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode() if isinstance(stdin, str) else stdin)
         given.seek(0)
-        if command == PGTASKS and not any(name.startswith(FOR_PYTHON) for name in env or ()):
-            code = forks().run(list(arguments), cwd, clean_environment(env), [given, out, err], LONGEST)
+        if command == PGTASKS and may_be_forked(env):
+            forked = forks().start(list(arguments), cwd, clean_environment(env), [given, out, err])
+            try:
+                code = forked.wait(LONGEST)
+            finally:
+                forked.kill()
         else:
             code = subprocess.run(
                 [*command, *arguments],
@@ -93,16 +96,9 @@ def run_on_terminal(
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, columns))
     terminal = {"NO_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}
-    command = subprocess.Popen(
-        [*PGTASKS, *arguments],
-        cwd=cwd,
-        env=clean_environment({**terminal, **(env or {})}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
+    environment = clean_environment({**terminal, **(env or {})})
+    with open(theirs, "r+b", buffering=0) as stream:  # noqa: PTH123 - a descriptor
+        command = forks().start(list(arguments), cwd, environment, [stream] * 3)
     guard = threading.Timer(LONGEST, command.kill)
     guard.start()
     try:

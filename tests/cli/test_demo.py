@@ -24,6 +24,7 @@ from tests.cli.running import PGTASKS, Done, clean_environment, run
 from tests.conftest import ODD_SCHEMA
 from tests.servers import memory_disk
 from tests.waiting import wait_until
+from tests.worker.conftest import parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,8 +212,9 @@ def test_killed_it_takes_its_worker_along_and_the_next_run_clears_up(
 
 
 def test_a_worker_that_dies_ends_it_with_the_end_of_the_log(running: Running, empty_database: str) -> None:
-    [line] = [line for line in processes_with(running.mark) if "-m pgtasks worker" in line]
-    os.kill(int(line.split()[0]), signal.SIGKILL)
+    pids = {int(line.split()[0]) for line in processes_with(running.mark) if "-m pgtasks worker" in line}
+    [supervisor] = [pid for pid in pids if parent_of(pid) not in pids]
+    os.kill(supervisor, signal.SIGKILL)
     code, err = running.end()
     assert code == 1
     assert re.search(r"^  \d{4}-\d\d-\d\dT.* host=|^  \d{4}-\d\d-\d\dT.* worker=", err, re.MULTILINE), err

@@ -15,10 +15,13 @@ import psycopg
 import pytest
 
 from pgtasks import App, Registry
+from tests.forked import forks, may_be_forked
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from tests.forked import Command
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
@@ -42,16 +45,22 @@ class Worker:
         self._log_file = log_file
         self._sees_our_pids = "unshare" not in before
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "DATABASE_URL"))}
-        with log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", "pgtasks", "worker", *modules, *options],
-                cwd=cwd,
-                env={**kept, "PGTASKS_DATABASE_URL": conninfo, "PGTASKS_LOG_FORMAT": "json", **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        environment = {**kept, "PGTASKS_DATABASE_URL": conninfo, "PGTASKS_LOG_FORMAT": "json", **(env or {})}
+        arguments = ["worker", *modules, *options]
+        self.process: Command | subprocess.Popen[bytes]
+        with log_file.open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            if before or not may_be_forked(env):
+                self.process = subprocess.Popen(
+                    [*before, sys.executable, "-m", "pgtasks", *arguments],
+                    cwd=cwd,
+                    env=environment,
+                    stdin=nothing,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            else:
+                self.process = forks().start(arguments, cwd, environment, [nothing, log, log])
 
     @property
     def text(self) -> str:

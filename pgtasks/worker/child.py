@@ -1,0 +1,112 @@
+"""The zygote's process: how it is started, waited for and killed."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pgtasks.worker.leftovers import has_other_threads, open_descriptors
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+_STANDARD = 3
+"""Standard input, output and error have the numbers below."""
+_LOOK_SECONDS = 0.005
+
+
+class Child:
+    """A process that this one has started, in a group of its own, so that the terminal's Ctrl-C does not reach it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._code: int | None = None
+
+    @classmethod
+    def fork(cls, sock: socket.socket, run: Callable[[socket.socket], None]) -> Child:
+        """Have a copy of this process run a function on a socket, and end.
+
+        What this process has open is closed there, as it would be in a new program.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.setpgid(0, 0)
+                _close_all_but(sock.fileno())
+                run(sock)
+                code = 0
+            except BaseException:  # noqa: BLE001 - nothing may return into the copy of what called this
+                traceback.print_exc()
+            finally:
+                with suppress(Exception):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                os._exit(code)
+        return cls(pid)
+
+    @classmethod
+    def spawn(cls, sock: socket.socket, module: str) -> Child:
+        """Run a module in a fresh interpreter, with the number of a socket as its argument."""
+        sock.set_inheritable(True)
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", module, str(sock.fileno())],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setpgroup=0,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+        return cls(pid)
+
+    def wait(self, timeout: float = math.inf) -> int:
+        """Wait until it has ended; returns its exit code, or minus the signal that killed it.
+
+        Raises:
+            TimeoutError: it has not within so many seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while self._code is None:
+            try:
+                pid, status = os.waitpid(self._pid, 0 if timeout == math.inf else os.WNOHANG)
+            except ChildProcessError:  # the system reaps our children itself, as where SIGCHLD is ignored
+                self._code = 0
+                break
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                raise TimeoutError
+            else:
+                time.sleep(_LOOK_SECONDS)
+        return self._code
+
+    def kill(self) -> None:
+        """Kill it, if it has not ended yet."""
+        if self._code is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+
+def may_fork() -> bool:
+    """Whether a copy of this process would work: whether this is its only thread."""
+    return not has_other_threads()
+
+
+def _close_all_but(number: int) -> None:
+    """Leave open what a new program would have, which is what was inherited. There is nothing to be read on stdin."""
+    for descriptor in open_descriptors():
+        with suppress(OSError):
+            if descriptor >= _STANDARD and descriptor != number and not os.get_inheritable(descriptor):
+                os.close(descriptor)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
