@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONGEST_REQUEST = 1_000_000  # bytes: arguments and environment
-_FOR_PYTHON = ("PYTHON", "LC_", "LANG")
+_FOR_PYTHON = ("PYTHON", "LC_", "LANG", "LD_")
 
 
 class Command:
@@ -136,8 +136,8 @@ def may_be_forked(env: Mapping[str, str] | None) -> bool:
 def _serve(number: int) -> int:
     from pgtasks.cli import COMMANDS, main
 
-    for command in COMMANDS.values():
-        importlib.import_module(command.target.partition(":")[0])
+    for name in COMMANDS.keys() - {"demo"}:  # which would add its tasks to every application
+        importlib.import_module(COMMANDS[name].target.partition(":")[0])
     importlib.import_module("pgtasks.worker.run")
     requests = socket.socket(fileno=number)
     wakeup, writer = socket.socketpair()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from tests.faults.arena import Arena
 
-pytestmark = pytest.mark.long
 
 # What a program sees instead of the C library's functions. The clock that nobody can set stays right: with Debian's
 # libfaketime 0.9.10 either that is wrong too, or `time.sleep` raises.

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 
 from tests.faults.hosts import QUICK
 from tests.worker.conftest import LONG
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pgtasks.embedded.cluster import Cluster
     from tests.faults.arena import Arena
 
-pytestmark = pytest.mark.long
 
 WORKERS = "from pg_stat_activity where application_name like 'pgtasks%' and pid <> pg_backend_pid()"
 

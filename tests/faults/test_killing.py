@@ -7,8 +7,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.faults.hosts import QUICK
 from tests.worker.conftest import alive
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.faults.arena import Arena
-
-pytestmark = pytest.mark.long
 
 
 def test_a_process_that_is_killed_again_and_again(arena: Arena, times: Callable[[int, int], int]) -> None:

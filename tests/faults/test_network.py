@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from tests.faults.arena import Arena
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture
 def proxy(database: str) -> Iterator[Proxy]:
@@ -73,7 +71,7 @@ def test_a_host_that_is_cut_off_in_silence_is_replaced_by_another_and_comes_back
     arena.finish()
 
 
-@pytest.mark.skipif(not LONG_FORM, reason="waits for the worker's own time limits; `make faults` runs it")
+@pytest.mark.long  # waits for the worker's own time limits
 def test_a_lone_host_that_is_cut_off_in_silence_finds_out_by_itself(arena: Arena, proxy: Proxy) -> None:
     host = arena.start(conninfo=proxy.conninfo)
     host.wait_for("worker_ready")

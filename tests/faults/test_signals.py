@@ -6,8 +6,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
 
     from tests.faults.arena import Arena
     from tests.faults.hosts import Host
-
-pytestmark = pytest.mark.long
 
 
 def test_signals_at_any_instant_lose_no_job_and_leave_nothing_locked(

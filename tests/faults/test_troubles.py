@@ -7,14 +7,11 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.faults.arena import Arena
 
-pytestmark = pytest.mark.long
 
 DEADLY = ("segfault", "exit", "kill", "close files")
 FORKS = ("fork and return", "fork and raise", "fork and exit")

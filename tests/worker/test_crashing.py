@@ -97,27 +97,6 @@ def test_a_killed_zygote_ends_the_worker_and_nothing_stays_locked(db: Database, 
     assert [db.job(job.id).attempts for job in jobs] == [0, 0]
 
 
-@pytest.mark.long
-def test_terminated_backends_end_no_process_and_lose_no_job(db: Database, start_worker: StartWorker) -> None:
-    db.connection.execute(
-        "select graphile_worker.add_job('work', '{\"seconds\": 0.005}') from generate_series(1, 1000)"
-    )
-    worker = start_worker("--processes", "2")
-    for done in range(50, 1000, 50):
-        db.wait_for_effects(done)
-        db.connection.execute("""
-            select pg_terminate_backend(pid) from pg_stat_activity
-            where datname = current_database() and application_name like 'pgtasks%' and pid <> pg_backend_pid()
-        """)
-    db.wait(lambda: len(set(db.effects())) == 1000, "all jobs")
-    db.wait_until_empty()
-    assert worker.records("process_exited") == []
-    job = db.app.add_job("note")
-    db.wait(lambda: job.id in db.effects(), "a job that was added afterwards")
-    assert worker.stop() == 0
-    assert db.locked() == 0
-
-
 def test_a_restarted_server_is_found_again(db: Database, start_worker: StartWorker) -> None:
     worker = start_worker("--processes", "1")
     worker.wait_for("worker_ready")

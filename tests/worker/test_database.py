@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tests.servers import Servers
     from tests.worker.conftest import Database, StartWorker, Worker
 
-pytestmark = pytest.mark.long
 
 EFFECTS = """
     create table if not exists effects (

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tests.cli.running import Done
     from tests.worker.conftest import Database, StartWorker, Worker
 
-pytestmark = pytest.mark.long
 
 SERVED = ("--processes", "2", "--health-port", "0", "--stalled-after", "3")
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tests.worker.conftest import Database, StartWorker, Worker
 
-pytestmark = pytest.mark.long
 
 JOBS = 3000
 

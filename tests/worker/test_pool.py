@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tests.worker.conftest import Database, StartWorker
 
-pytestmark = pytest.mark.long
-
 
 def test_ttin_adds_a_process_and_ttou_takes_one_away_under_load(db: Database, start_worker: StartWorker) -> None:
     worker = start_worker("--processes", "1", "--concurrency", "2")

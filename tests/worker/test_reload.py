@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from tests.worker.conftest import Database, StartWorker, Worker
 
-pytestmark = pytest.mark.long
 
 APP = """
 import os, sys, time

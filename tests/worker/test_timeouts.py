@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pgtasks.job import Completion
     from tests.worker.conftest import Database, StartWorker, Worker
 
-pytestmark = pytest.mark.long
 
 MODULES = ("tests.worker.jobs", "tests.worker.limited:app")
 STOPPING = ["watch", "sleep_async", "ask_server", "ask_server_async", "ask_server_in_thread"]
