@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -139,6 +140,8 @@ def _serve(number: int) -> int:
     for name in COMMANDS.keys() - {"demo"}:  # which would add its tasks to every application
         importlib.import_module(COMMANDS[name].target.partition(":")[0])
     importlib.import_module("pgtasks.worker.run")
+    gc.collect()
+    gc.freeze()  # or every fork copies all of this when it ends
     requests = socket.socket(fileno=number)
     wakeup, writer = socket.socketpair()
     for end in (wakeup, writer):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import selectors
@@ -148,6 +149,9 @@ class Zygote:
             configure_worker_logging(settings.log_level, settings.log_format)
         adopt_application_logging()
         self._mind_signals()  # again, since importing an application may change them
+        # Worker processes share what is there now for as long as nobody writes to it, and the collector would.
+        gc.collect()
+        gc.freeze()
         self._lines.send(loaded={"settings": settings.to_json(), "tasks": app.registry.names, "version": __version__})
 
     def _spawn(self, descriptors: list[int], index: int, worker_id: str, settings: str, shape: list[int]) -> None:
