@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import tempfile
 import zlib
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 import pytest
 
 from tests.interop.releases import describe
+from tests.pgbouncer import PgBouncer, find_pgbouncer
 from tests.servers import NEWEST, Servers, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.servers import Server
 
@@ -118,3 +122,44 @@ def connection(database: str) -> Iterator[psycopg.Connection]:
     """A connection to `database`, in autocommit mode."""
     with psycopg.connect(database, autocommit=True) as conn:
         yield conn
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_program() -> str:
+    """The program, or the test is skipped."""
+    found = find_pgbouncer()
+    if found is None:
+        pytest.skip("needs PgBouncer: it is not installed, and only root can install Debian's package")
+    return found
+
+
+@pytest.fixture
+def start_pgbouncer(pgbouncer_program: str, database: str) -> Iterator[Callable[..., PgBouncer]]:
+    """Start a PgBouncer in front of `database`: `start_pgbouncer(mode, pool_size)`."""
+    running: list[PgBouncer] = []
+
+    def start(mode: Literal["transaction", "session"], pool_size: int = 20) -> PgBouncer:
+        pgbouncer = PgBouncer(pgbouncer_program, database, mode=mode, pool_size=pool_size)
+        running.append(pgbouncer)
+        return pgbouncer.__enter__()
+
+    yield start
+    for pgbouncer in running:
+        pgbouncer.__exit__(None, None, None)
+
+
+@pytest.fixture
+def small_disk(server: Server) -> Iterator[Path]:
+    """A file system of a few megabytes, for the server's account."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    place = Path(tempfile.mkdtemp(prefix="disk-", dir=server.cluster.directory.parent))
+    owner = server.cluster.directory.stat()
+    options = f"size=4m,uid={owner.st_uid},gid={owner.st_gid},mode=700"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -14,11 +14,14 @@ from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from pgtasks.embedded.cluster import Cluster
     from tests.faults.arena import Arena
+    from tests.pgbouncer import PgBouncer
 
 
+OUTAGE = "database_unavailable"
 WORKERS = "from pg_stat_activity where application_name like 'pgtasks%' and pid <> pg_backend_pid()"
 
 
@@ -123,3 +126,64 @@ def all_connections(conninfo: str) -> Iterator[None]:
         thread.join()
         for connection in taken:
             connection.close()
+
+
+def test_processes_that_are_killed_behind_a_pooler_in_transaction_mode(
+    arena: Arena, start_pgbouncer: Callable[..., PgBouncer], times: Callable[[int, int], int]
+) -> None:
+    pgbouncer = start_pgbouncer("transaction", 5)
+    arena.book(times(20, 300))
+    arena.add(times(300, 4000))
+    host = arena.start("--processes", "8", "--poll-interval", "0.2", conninfo=pgbouncer.conninfo)
+    host.wait_for("worker_ready")
+    for _ in range(times(2, 20)):
+        arena.keep_busy(200)
+        arena.some_runs()
+        victim = arena.rng.choice(list(living := host.living()))
+        began = time.monotonic()
+        host.kill_process(victim)
+        host.wait_for("jobs_recovered", worker=living[victim])
+        arena.measure("process killed behind a pooler: its jobs are recovered", time.monotonic() - began)
+    outcome = arena.finish()
+    assert len(outcome.story.faults) == times(2, 20)
+    assert outcome.interruptions == {}
+
+
+def test_a_full_disk_is_waited_for(
+    arena: Arena, connection: psycopg.Connection, small_disk: Path, times: Callable[[int, int], int]
+) -> None:
+    connection.execute(f"create tablespace small location '{small_disk}'".encode())
+    try:
+        connection.execute("alter table graphile_worker._private_jobs set tablespace small")
+        host = arena.start()
+        host.wait_for("worker_ready")
+        filler = small_disk / "filler"
+        for _ in range(times(1, 5)):
+            arena.book(100)
+            arena.keep_busy(600, seconds=0.05)
+            refused = len(host.records(OUTAGE))
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            arena.wait(lambda n=refused: fill_pages(connection) and len(host.records(OUTAGE)) > n, "the full disk")  # type: ignore[misc]
+            filler.unlink()
+            arena.time_of_run(time.monotonic(), "disk was full: jobs run again after there is room")
+            connection.execute("delete from graphile_worker._private_jobs where run_at = 'infinity'")
+        outcome = arena.finish()
+        assert outcome.story.faults == []
+        assert outcome.interruptions == {}
+    finally:
+        connection.execute("alter table graphile_worker._private_jobs set tablespace pg_default")
+        connection.execute("drop tablespace small")
+
+
+def fill_pages(connection: psycopg.Connection) -> bool:
+    """Use up what is free on the pages that the table of jobs has already, with jobs that are not due."""
+    for size in (1800, 1):
+        with contextlib.suppress(psycopg.errors.DiskFull):
+            while True:
+                connection.execute(
+                    "select graphile_worker.add_job('plain', json_build_object('x', %s::text), run_at := 'infinity')",
+                    ("x" * size,),
+                )
+    return True

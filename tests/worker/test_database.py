@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
-import os
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -333,23 +330,6 @@ def test_a_claim_that_is_cut_off_while_it_waits_is_tried_again(
 
 
 # The server runs out of something
-
-
-@pytest.fixture
-def small_disk(server: Server) -> Iterator[Path]:
-    """A file system of a few megabytes, for the server's account."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    place = Path(tempfile.mkdtemp(prefix="disk-", dir=server.cluster.directory.parent))
-    owner = server.cluster.directory.stat()
-    options = f"size=4m,uid={owner.st_uid},gid={owner.st_gid},mode=700"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_full_disk_is_waited_for(db: Database, small_disk: Path, start_worker: StartWorker) -> None:

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 
 from pgtasks.database import Database as Pool
 from pgtasks.queue.migrate import migrate
-from tests.pgbouncer import PgBouncer, find_pgbouncer
+from tests.pgbouncer import PgBouncer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.worker.conftest import Database, StartWorker, Worker
 
 
 JOBS = 3000
-
-
-@pytest.fixture(scope="session")
-def program() -> str:
-    found = find_pgbouncer()
-    if found is None:
-        pytest.skip("needs PgBouncer: it is not installed, and only root can install Debian's package")
-    return found
-
-
-@pytest.fixture
-def start_pgbouncer(program: str, database: str) -> Iterator[Callable[..., PgBouncer]]:
-    running: list[PgBouncer] = []
-
-    def start(mode: Literal["transaction", "session"], pool_size: int = 20) -> PgBouncer:
-        pgbouncer = PgBouncer(program, database, mode=mode, pool_size=pool_size)
-        running.append(pgbouncer)
-        return pgbouncer.__enter__()
-
-    yield start
-    for pgbouncer in running:
-        pgbouncer.__exit__(None, None, None)
 
 
 def through(pgbouncer: PgBouncer) -> dict[str, str]:
@@ -129,8 +106,8 @@ def test_transactional_jobs_are_exactly_once_behind_a_transaction_pooler(
     assert db.value("select count(*) from ledger") == db.value("select count(distinct job_id) from ledger") == 200
 
 
-def test_the_schema_is_installed_through_a_transaction_pooler(empty_database: str, program: str) -> None:
-    with PgBouncer(program, empty_database, mode="transaction") as pgbouncer:
+def test_the_schema_is_installed_through_a_transaction_pooler(empty_database: str, pgbouncer_program: str) -> None:
+    with PgBouncer(pgbouncer_program, empty_database, mode="transaction") as pgbouncer:
         with psycopg.connect(pgbouncer.conninfo, autocommit=True) as connection:
             assert migrate(connection, "graphile_worker").steps
         with psycopg.connect(empty_database) as connection:
