@@ -30,8 +30,8 @@ test: $(STAMP) ## run the tests on every PostgreSQL that is at hand
 	@# Twice as many as there are CPUs: most tests wait for something.
 	@$(BIN)/pytest --numprocesses $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal $(ARGS)
 
-faults: $(STAMP) ## kill, stop and cut off workers and servers, for about half an hour; print times
-	@FAULTS=long $(BIN)/pytest tests/faults $(ARGS)
+faults: $(STAMP) ## kill, stop and cut off workers and servers, for some minutes; print times
+	@FAULTS=long $(BIN)/pytest tests/faults --numprocesses $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## style, formatting
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ _ENDED = ("25P03", "25P04")
 """The server has ended the session, since its transaction had been idle, or open, for too long."""
 _TOO_MUCH = "54"
 """A statement that is too large or too complex is so at any time."""
+_NOTIFICATIONS = "async.c"
+"""Where the server's code keeps notifications. Their queue is full by the same state, 54000, but not for ever."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -38,12 +40,12 @@ def is_outage(error: BaseException) -> bool:
     """Whether the same statement may succeed later, so that a loop should try again rather than end.
 
     Either the database cannot be used now: connection lost or refused, server shutting down or read-only, no
-    connection, disk or memory left. Or the statement was undone, see `is_undone`.
+    connection, disk, memory or room for notifications left. Or the statement was undone, see `is_undone`.
     """
     if isinstance(error, DatabaseUnavailableError | OSError | psycopg.InterfaceError):  # TimeoutError is an OSError
         return True
     if isinstance(error, psycopg.OperationalError):
-        return not (error.sqlstate or "").startswith(_TOO_MUCH)
+        return not (error.sqlstate or "").startswith(_TOO_MUCH) or error.diag.source_file == _NOTIFICATIONS
     return isinstance(error, psycopg.Error) and error.sqlstate in (_READ_ONLY, *_ENDED)
 
 

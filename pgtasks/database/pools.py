@@ -31,9 +31,12 @@ from pgtasks.database.connecting import (
 from pgtasks.database.errors import explain, needs_other_server
 from pgtasks.database.loans import current_loans
 from pgtasks.database.operation import Operation, run, run_async
+from pgtasks.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+    from pgtasks.errors import PgtasksError
 
 T = TypeVar("T")
 
@@ -73,6 +76,10 @@ class Database:
         # The pool's threads would keep the interpreter waiting at its exit.
         weakref.finalize(self, _close_own, self._blocking)
 
+    def make_room(self, connections: int) -> None:
+        """Let each pool that is opened from now on hold so many connections, if it may not hold more."""
+        self._options["max_size"] = max(self._options["max_size"], connections)
+
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """Lend an autocommit connection from the pool for blocking code.
@@ -84,7 +91,7 @@ class Database:
         try:
             connection = pool.getconn()
         except (PoolTimeout, psycopg.OperationalError) as error:
-            raise explain(self._reason(error), self.conninfo) from error
+            raise self._explain(self._reason(error)) from error
         loans = current_loans.get()
         if loans is not None:
             loans.add(connection)
@@ -110,7 +117,7 @@ class Database:
         try:
             connection = await pool.getconn()
         except (PoolTimeout, psycopg.OperationalError) as error:
-            raise explain(await self._reason_async(error), self.conninfo) from error
+            raise self._explain(await self._reason_async(error)) from error
         try:
             yield connection
         except psycopg.Error as error:
@@ -205,6 +212,15 @@ class Database:
             await (await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)).close()
         except psycopg.OperationalError as error:
             raise explain(error, self.conninfo) from error
+
+    def _explain(self, error: Exception) -> PgtasksError:
+        if isinstance(error, PoolTimeout):
+            return DatabaseUnavailableError(
+                f"no connection came free within {_WAIT_TIMEOUT:g} s, of {self._options['max_size']} that the pool may "
+                "hold: use the connection that the code has already (`defer(…, connection=…)`), give connections back "
+                "sooner, or raise pool_max_size"
+            )
+        return explain(error, self.conninfo)
 
     async def _reason_async(self, error: Exception) -> Exception:
         if isinstance(error, PoolTimeout):

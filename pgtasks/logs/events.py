@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -50,16 +52,17 @@ EVENTS: Final = frozenset(
         "processes_not_reaped",
         "processes_wanted",
         "record_unprintable",
+        "records_dropped",
         "reload_failed",
         "schema_migrated",
         "schema_unusual",
         "stacks_dumped",
         "stale_locks_cleared",
+        "statement_refused",
         "statement_undone",
         "supervisor_failed",
         "supervisor_lost",
         "task_unknown",
-        "unknown_tasks_not_found",
         "worker_aborting",
         "worker_draining",
         "worker_evicted",
@@ -69,6 +72,7 @@ EVENTS: Final = frozenset(
         "worker_ready",
         "worker_starting",
         "worker_stopped",
+        "zygote_stuck",
     }
 )
 """Every event that pgtasks itself logs at level info or above; the tests compare it with the code and the page."""
@@ -82,7 +86,15 @@ class EventText(dict[str, Any]):
 
     >>> str(EventText(event="job_lost", job_id=7, reason="lock was lost"))
     "job_lost job_id=7 reason='lock was lost'"
+
+    Filters take it for granted that a message is text, so it has the methods of text too.
+
+    >>> EventText(event="job_lost", job_id=7).startswith("job_lost job")
+    True
     """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(str(self), name)
 
     def __str__(self) -> str:
         pairs = (f" {key}={_bare(value)}" for key, value in self.items() if key not in _NOT_SHOWN)
@@ -127,8 +139,12 @@ class EventLogger(structlog.BoundLoggerBase):
         return bool(self._logger.isEnabledFor(level))
 
     def _write(self, level: int, method: str, event: str, args: tuple[object, ...], keys: dict[str, Any]) -> None:
-        positional, keywords = self._process_event(method, event % args if args else event, keys)
-        self._logger.log(level, *positional, **keywords)
+        try:
+            positional, keywords = self._process_event(method, event % args if args else event, keys)
+            self._logger.log(level, *positional, **keywords)
+        except Exception as error:  # noqa: BLE001 - a filter, handler or formatter of the application's
+            with suppress(Exception):
+                self._logger.log(level, "record_unprintable", extra=_what_failed(error, EventText(event=event, **keys)))
 
 
 def get_logger(name: str = "pgtasks") -> EventLogger:
@@ -161,6 +177,11 @@ def _to_record(logger: WrappedLogger, method: str, event_dict: EventDict) -> tup
 
 
 _PROCESSORS: Final = (merge_keys, structlog.processors.StackInfoRenderer(), _to_record)
+
+
+def _what_failed(error: Exception, event: EventText) -> dict[str, Any]:
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    return {"place": f"{raised.filename}:{raised.lineno}", "error": type(error).__name__, "text": str(event)}
 
 
 def shown(value: object) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal, TextIO
@@ -18,6 +17,7 @@ from structlog.stdlib import LoggerFactory, PositionalArgumentsFormatter, Proces
 
 from pgtasks.logs.context import merge_keys
 from pgtasks.logs.events import shown
+from pgtasks.logs.writing import Descriptor
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -29,9 +29,6 @@ _RECORD_ATTRIBUTES: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"me
 
 _POOL_TRIES: Final = ("error connecting", "reconnection attempt", "discarding closed connection")
 """How those records of psycopg's pool begin that there may be one of at each try."""
-
-_WRITE_WAIT: Final = 1.0
-"""Seconds that a record waits for a reader that is slow, on a stderr that was made non-blocking by somebody else."""
 
 
 def configure_worker_logging(
@@ -107,17 +104,19 @@ class _OwnPoolFilter(logging.Filter):
 class LineHandler(logging.Handler):
     """Writes each record with one call, so that the lines of several processes on one stderr do not mix.
 
-    A pipe takes up to 4096 bytes (PIPE_BUF) in one piece, and Linux more unless the pipe is full. A stderr that is
-    closed or whose reader is gone loses the record and nothing else: a worker must not die of its log.
+    A stderr that is closed, or whose reader is gone or has stalled, loses the record and nothing else: a worker must
+    neither die of its log nor stand still for it. How many were lost to a stalled reader is told before the first
+    record that it takes again.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
         self._stream = stream
         try:
-            self._fd = stream.fileno() if stream else None
+            self._descriptor = Descriptor(stream.fileno()) if stream else None
         except (OSError, ValueError):
-            self._fd = None  # not a file: a buffer in a test, or closed already
+            self._descriptor = None  # not a file: a buffer in a test, or closed already
+        self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; nothing is raised."""
@@ -126,11 +125,20 @@ class LineHandler(logging.Handler):
         except Exception as error:  # noqa: BLE001 - whatever a value's own repr does must not reach who logged it
             line = self.format(_unprintable(record, error))
         with contextlib.suppress(OSError, ValueError):
-            if self._fd is not None:
-                _write_all(self._fd, f"{line}\n".encode(errors="backslashreplace"))
+            if self._descriptor is not None:
+                self._write(self._descriptor, line)
             elif self._stream:
                 self._stream.write(f"{line}\n")
                 self._stream.flush()
+
+    def _write(self, descriptor: Descriptor, line: str) -> None:
+        try:
+            if self._dropped:
+                descriptor.write_line(self.format(_records_dropped(self._dropped)))
+                self._dropped = 0
+            descriptor.write_line(line)
+        except TimeoutError:
+            self._dropped += 1
 
 
 class RecordFormatter(logging.Formatter):
@@ -192,6 +200,11 @@ def _unprintable(record: logging.LogRecord, error: Exception) -> logging.LogReco
     return logging.makeLogRecord({**standard, "msg": "record_unprintable", **keys})
 
 
+def _records_dropped(number: int) -> logging.LogRecord:
+    level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+    return logging.makeLogRecord({**level, "name": "pgtasks.worker", "msg": "records_dropped", "records": number})
+
+
 def _console_renderer(*, colors: bool) -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
@@ -203,14 +216,3 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:
         return False  # closed
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        try:
-            data = data[os.write(fd, data) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            if not poll.poll(_WRITE_WAIT * 1000):
-                return

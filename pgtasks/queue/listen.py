@@ -103,7 +103,7 @@ class Listener:
                 pause = self._deaf_pause
                 self._deaf_pause = min(_DEAF_PAUSES[1], 2 * pause)
             except Exception as error:
-                if not is_outage(error):
+                if not (is_outage(error) or isinstance(error, psycopg.Error)):
                     raise
                 self._tell("listen_lost", error=reason_of(error))
                 pause = self._next_pause()

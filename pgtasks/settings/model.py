@@ -194,7 +194,9 @@ class Settings(BaseSettings):
         "A relative path in a file starts at that file.",
     )
     pool_max_size: Annotated[Count, Field(ge=1, le=1000)] = Field(
-        default=10, description="Connections that a program which adds jobs keeps at most, 1 to 1000."
+        default=10,
+        description="Connections that a program which adds jobs keeps at most, 1 to 1000. "
+        "A worker with transactional tasks may keep two for each job it runs at a time, if that is more.",
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -23,7 +24,10 @@ _LOOK_SECONDS = 0.005
 
 
 class Child:
-    """A process that this one has started, in a group of its own, so that the terminal's Ctrl-C does not reach it."""
+    """A process that this one has started, in a session of its own: Ctrl-C does not reach it, and it has no terminal.
+
+    If it had one, it would be in the background there, and stopped, with all that it forks, for asking it.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -41,7 +45,7 @@ class Child:
         if pid == 0:
             code = 1
             try:
-                os.setpgid(0, 0)
+                os.setsid()
                 _close_all_but(sock.fileno())
                 run(sock)
                 code = 0
@@ -58,15 +62,15 @@ class Child:
     def spawn(cls, sock: socket.socket, module: str) -> Child:
         """Run a module in a fresh interpreter, with the number of a socket as its argument."""
         sock.set_inheritable(True)
-        pid = os.posix_spawn(
-            sys.executable,
+        # Not os.posix_spawn, which can start a session only if Python was built where the system could.
+        process = subprocess.Popen(
             [sys.executable, "-m", module, str(sock.fileno())],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-            setpgroup=0,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            stdin=subprocess.DEVNULL,
+            close_fds=False,
+            start_new_session=True,
         )
-        return cls(pid)
+        process.returncode = 0  # or it would wait for it too
+        return cls(process.pid)
 
     def wait(self, timeout: float = math.inf) -> int:
         """Wait until it has ended; returns its exit code, or minus the signal that killed it.

@@ -26,7 +26,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pgtasks.database.errors import is_outage
 from pgtasks.errors import DatabaseUnavailableError
 from pgtasks.queue.claim import claim_jobs
 from pgtasks.queue.finish import release_worker
@@ -62,7 +61,7 @@ class Claimer:
         free_slots: how many of them have no job.
         known_ids: ids of all jobs that the process holds, apart from those in the queue.
         on_change: called after each claim, and before it, so that the process can publish its state.
-        on_answer: called when a claim was answered, or could not be since the database is away.
+        on_answer: called when a claim was answered, or could not be since the database is away or refuses it.
         on_full: called when a claim brought all that was asked for.
         give_back: takes jobs that came too late.
         register: makes the worker known, before its first claim.
@@ -195,7 +194,7 @@ class Claimer:
                 self._stopping.set()
                 self._on_evicted()
                 return False
-            if not is_outage(error):
+            if not self._link.forgives(error, "claim_jobs"):
                 raise
             self._wanted.set()
             self._claiming = False

@@ -5,33 +5,43 @@ makes the next batch. So a lone job is written at once, and under load the batch
 database is away the same batch is tried again, with growing pauses, until it is back: a job that ran is not forgotten.
 
 A job whose row is locked by somebody's open transaction (a keyed add that has not committed) is not waited for, since
-that would hold up all others: it is written again a moment later.
+that would hold up all others: it is written again a moment later. So is one whose end the database refuses (a trigger
+raises, a right is missing), with longer pauses.
+
+A batch that takes longer than a statement may is halved, and the next ones are no larger, until that has gone well for
+a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgtasks.job import OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import finish_jobs
 from pgtasks.worker.failure import summary_of, trace_of
+from pgtasks.worker.link import took_too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgtasks.job import Completion
+    from pgtasks.job import Claim, Completion
     from pgtasks.worker.link import DatabaseLink
 
 log = get_logger("pgtasks.worker")
 
 _LARGEST_BATCH = 1000
 """Completions in one statement."""
+_GROWTH = 10
+"""How many more the next statement may have, after batches had to be halved and one has gone well."""
 _FULL = 4000
 """Completions that may wait before no further job is started."""
 _BUSY_SECONDS = 0.05
 """How long to leave a job alone whose row somebody else has locked."""
+_REFUSED_SECONDS = 30.0
+"""How long to leave a job alone whose end was refused."""
 
 
 class Completer:
@@ -43,24 +53,27 @@ class Completer:
         self._waiting: list[Completion] = []
         self._writing: list[Completion] = []
         self._busy: list[Completion] = []
+        self._refused: set[Claim] = set()
+        self._largest = _LARGEST_BATCH
         self._wanted = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
     def pending(self) -> int:
-        """How many completions the database has not confirmed."""
+        """How many completions the database has not confirmed, apart from those that it has refused."""
         return len(self._waiting) + len(self._writing) + len(self._busy)
 
     @property
     def pending_ids(self) -> list[int]:
-        """The ids of their jobs."""
-        return [completion.job.id for completion in (*self._waiting, *self._writing, *self._busy)]
+        """The ids of all jobs whose completions the database has not confirmed."""
+        pending = [completion.job.id for completion in (*self._waiting, *self._writing, *self._busy)]
+        return pending + [claim.job_id for claim in self._refused]
 
     @property
     def full(self) -> bool:
         """Whether so many wait that no further job should be started."""
-        return self.pending >= _FULL
+        return self.pending + len(self._refused) >= _FULL
 
     def add(self, completions: list[Completion]) -> None:
         """Take over `completions`."""
@@ -75,7 +88,7 @@ class Completer:
             await self._wanted.wait()
             self._wanted.clear()
             while self._waiting:
-                self._writing, self._waiting = _split(self._waiting)
+                self._writing, self._waiting = _split(self._waiting, self._largest)
                 written = await self._write(self._writing)
                 self._writing = []
                 if not self.pending:
@@ -87,14 +100,17 @@ class Completer:
         await self._empty.wait()
 
     async def _write(self, batch: list[Completion]) -> list[Completion]:
-        """Write a batch; returns what has been dealt with, which is all but the jobs whose rows are busy."""
+        """Write a batch; returns what has been dealt with, which is all but what is to be written again."""
         states, tries = await self._finish([completion for completion in batch if not completion.written])
         written = []
         for completion in batch:
             state = "deleted" if completion.written else states.get(completion.job.id)
             if state == "busy":
                 self._busy.append(completion)
+            elif state == "refused":
+                asyncio.get_running_loop().call_later(_REFUSED_SECONDS, self.add, [completion])
             else:
+                self._refused.discard(completion.job.claim)
                 _report(completion, state, retried=tries > 1)
                 written.append(completion)
         if self._busy:
@@ -106,34 +122,53 @@ class Completer:
         if not batch:
             return {}, 1
         ends = [(completion.job.claim, completion.outcome) for completion in batch]
+        operation = finish_jobs(self._link.statements, self._link.worker_id, ends)
         try:
-            return await self._link.insist(finish_jobs(self._link.statements, self._link.worker_id, ends))
-        except Exception:
-            # Not an outage, so no later try would fare better. One of the jobs may be at fault: the others must not
-            # suffer for it. It stays locked until this process ends.
+            result = await self._link.insist(operation, took_too_long if len(batch) > 1 else None)
+        except Exception as error:
             if len(batch) == 1:
-                log.exception("job_unwritable", job_id=batch[0].job.id, task=batch[0].job.task)
-                return {batch[0].job.id: "unwritable"}, 1
+                if (plain := _in_ascii(batch[0])) is not None:
+                    return await self._finish([plain])
+                job = batch[0].job
+                if job.claim not in self._refused:
+                    self._refused.add(job.claim)
+                    log.exception("job_unwritable", job_id=job.id, task=job.task)
+                return {job.id: "refused"}, 1
+            # One of the jobs may be at fault: the others must not suffer for it. Or there are too many of them.
+            if took_too_long(error):
+                self._largest = len(batch) // 2
+        else:
+            self._largest = min(_LARGEST_BATCH, self._largest + _GROWTH)
+            return result
         half = len(batch) // 2
         first, first_tries = await self._finish(batch[:half])
         second, second_tries = await self._finish(batch[half:])
-        return first | second, max(first_tries, second_tries)
+        return first | second, 1 + max(first_tries, second_tries)
 
     def _write_busy_again(self) -> None:
         busy, self._busy = self._busy, []
         self.add(busy)
 
 
-def _split(waiting: list[Completion]) -> tuple[list[Completion], list[Completion]]:
+def _split(waiting: list[Completion], largest: int) -> tuple[list[Completion], list[Completion]]:
     """Return the next batch and the rest. No job is in a batch twice, as it can wait after a claim was lost."""
     batch: list[Completion] = []
     ids: set[int] = set()
     for completion in waiting:
-        if len(batch) == _LARGEST_BATCH or completion.job.id in ids:
+        if len(batch) == largest or completion.job.id in ids:
             break
         batch.append(completion)
         ids.add(completion.job.id)
     return batch, waiting[len(batch) :]
+
+
+def _in_ascii(completion: Completion) -> Completion | None:
+    """Return a completion with its error as a database of any encoding can store it, or None if it is so already."""
+    error = completion.outcome.error
+    if error is None or error.isascii():
+        return None
+    plain = error.encode("ascii", "backslashreplace").decode()
+    return replace(completion, outcome=replace(completion.outcome, error=plain))
 
 
 def _report(completion: Completion, state: str | None, *, retried: bool) -> None:
@@ -147,8 +182,6 @@ def _report(completion: Completion, state: str | None, *, retried: bool) -> None
         "job_key": job.key,
         "seconds": round(completion.seconds, 6),
     }
-    if state == "unwritable":
-        return  # reported where it was found
     if state is None:
         # After a connection broke in mid-write this is how a write that did succeed looks.
         log.warning("job_lost", outcome=outcome.kind.value, perhaps_written=retried, **keys)

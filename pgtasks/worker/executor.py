@@ -43,7 +43,10 @@ _Start = tuple[int, "Job", "AnyTask", Run]
 
 
 class Executor:
-    """Runs up to `concurrency` jobs at a time and calls `on_ended` in the loop's thread for each that ended."""
+    """Runs up to `concurrency` jobs at a time and calls `on_ended` in the loop's thread for each that ended.
+
+    It calls `on_no_thread` if a job cannot run since the system gives no thread.
+    """
 
     def __init__(
         self,
@@ -51,10 +54,12 @@ class Executor:
         concurrency: int,
         slots: ProcessSlots,
         on_ended: Callable[[list[Completion]], None],
+        on_no_thread: Callable[[], None],
     ) -> None:
         self._app = app
         self._slots = slots
         self._on_ended = on_ended
+        self._on_no_thread = on_no_thread
         self._loop = asyncio.get_running_loop()
         # Each job starts from the context of the process, so that no context variable leaks from one into another.
         self._context = contextvars.copy_context()
@@ -112,6 +117,7 @@ class Executor:
                 # No thread can be had, and there is none: it is not the job's fault.
                 log.error("no_thread", error=str(error))  # noqa: TRY400 - nothing to learn from our own stack
                 self._end(slot, Completion(job, RETURN))
+                self._on_no_thread()
 
     def ask_to_stop(self, reason: str) -> None:
         """Ask all running jobs to stop. Those that do, by raising something, go back without a charge.

@@ -45,6 +45,8 @@ _SETTLED_SECONDS = 10.0
 """A process that has lived so long was no failed start; the next one is started without much of a pause."""
 _READY_SECONDS = 60.0
 """A process that is not ready after so long never will be. A claim, whose answer makes it ready, may take 40."""
+_END_SECONDS = 5.0
+"""How long a process may take from closing its socket to its end."""
 
 
 class Fleet:
@@ -100,7 +102,7 @@ class Fleet:
     @property
     def ready(self) -> int:
         """How many processes take jobs."""
-        return sum(member.ready and not member.leaving for member in self.members)
+        return sum(member.ready and not (member.leaving or member.gone) for member in self.members)
 
     @property
     def complete(self) -> bool:
@@ -277,7 +279,11 @@ class Fleet:
         if messages:
             self._on_message(member, messages)
         else:
-            asyncio.get_running_loop().remove_reader(member.control)
+            member.gone = True
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(member.control)
+            # If the zygote does not tell of its end by then, it stands still, and is found out when it is to fork.
+            loop.call_later(_END_SECONDS, self._fill)
 
     def is_ready(self, member: Member) -> None:
         """Note that a process has begun to claim."""
@@ -351,11 +357,15 @@ class Fleet:
         if self._members.pop(member.worker_id, None) is None:
             return
         self._install_successor(member)
-        asyncio.get_running_loop().remove_reader(member.control)
-        member.control.close()
+        member.close()
 
     def _on_zygote_lost(self, generation: Generation) -> None:
         if generation not in self._generations:
+            return
+        if generation is self._generations.current and self._generations.previous is not None:
+            self._fall_back(self._generations.previous)
+            self.give_up(generation)
+            self._generations.close_unused({member.generation for member in self.members})
             return
         self._on_failure(
             PgtasksError("the process that forks worker processes was killed; the worker cannot go on without")
@@ -386,9 +396,10 @@ class Fleet:
         for member in self.members:
             member.kill()
 
-    def give_up(self) -> None:
-        """Treat processes that were killed as gone, although nobody says so."""
-        for member in list(self.members):
+    def give_up(self, generation: Generation | None = None) -> None:
+        """Kill the processes, or those of one generation, and treat them as gone, although nobody says so."""
+        for member in [m for m in self.members if generation in (None, m.generation)]:
+            member.kill()
             self._on_death(Death.of(member.worker_id, member.pid, Exit.ABORTED, member.slots, uncharged=True))
             self._forget(member)
         self._on_change()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -55,10 +54,9 @@ class Health:
 
     def life_problems(self) -> list[str]:
         """Return why the worker is not live; nothing if it is."""
-        now = time.monotonic()
         found = []
         for member in self._fleet.members:
-            still = now - (member.slots.last_tick() or member.born)
+            still = member.seconds_still
             if still > self._stalled_after():
                 who = f"worker process {member.index}" + (f" (pid {member.pid})" if member.pid else "")
                 found.append(f"{who} has not moved for {still:.0f} s")

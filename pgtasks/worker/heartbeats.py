@@ -81,7 +81,7 @@ class Heartbeats:
 
     async def _beat(self) -> Sequence[str]:
         """Send a heartbeat; returns the workers that are to be taken over from."""
-        members = {member.worker_id: member for member in self._members() if member.pid and not member.stopped}
+        members = {member.worker_id: member for member in self._members() if _beats(member)}
         pulses = [_pulse(member) for member in members.values()]
         began = awake_or_not()
         try:
@@ -106,14 +106,10 @@ class Heartbeats:
         """Give back what dead workers hold; what cannot be given back now is looked at again after a later beat."""
         for worker_id in workers:
             operation = recover_worker(self._link.statements, worker_id, self._max_interruptions, self._stale_after)
-            try:
+            with self._link.forgiving("recover_worker", worker=worker_id):
                 released = await self._link.attempt(operation)
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                return
-            if released.returned or released.failed:
-                log.warning("worker_lost", worker=worker_id, returned=released.returned, failed=released.failed)
+                if released.returned or released.failed:
+                    log.warning("worker_lost", worker=worker_id, returned=released.returned, failed=released.failed)
 
 
 class HeartbeatWatch:
@@ -146,6 +142,10 @@ class HeartbeatWatch:
                 log.info("heartbeats_restored")
                 self._on_restored()
         return not lost
+
+
+def _beats(member: Member) -> bool:
+    return bool(member.pid) and not (member.stopped or member.gone)
 
 
 def _pulse(member: Member) -> Pulse:

@@ -15,6 +15,9 @@ from pgtasks.logs import get_logger
 from pgtasks.worker.timeouts import timeout_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
     from pgtasks.database import Database, Operation
     from pgtasks.sql import Statements
 
@@ -31,7 +34,9 @@ _NO_TURN = contextlib.nullcontext()
 _ANY = ""
 """Stands for all statements."""
 _QUIET_SECONDS = 60.0
-"""How long not to log again that a statement was undone."""
+"""How long not to log again that a statement was undone, or refused."""
+_HOUSEKEEPING = frozenset({"breaking_step", "register_tasks", "restore_names", "sweep_stale_locks", "unknown_tasks"})
+"""What may wait for long for somebody's lock on a whole table, while nobody waits for it."""
 
 
 class Backoff:
@@ -60,12 +65,14 @@ class DatabaseLink:
         database: the connections.
         statements: what is asked on them.
         worker_id: who asks.
-        at_once: how many statements run at a time, apart from heartbeats, which wait for nothing.
+        at_once: how many statements run at a time, apart from heartbeats, which wait for nothing, and housekeeping,
+            which has one turn of its own.
     """
 
     def __init__(self, database: Database, statements: Statements, worker_id: str, *, at_once: int = 2) -> None:
         self.database = database
         self._turns = asyncio.Semaphore(at_once)
+        self._housekeeping = asyncio.Semaphore(1)
         self.statements = statements
         self.worker_id = worker_id
         self._away = False
@@ -91,7 +98,7 @@ class DatabaseLink:
         began = time.monotonic()
         limit = asyncio.timeout(timeout_of(operation.name) if within is None else within)
         try:
-            async with limit, _NO_TURN if operation.name == "heartbeat" else self._turns:
+            async with limit, self._turn_of(operation.name):
                 result = await self.database.run_async(operation)
         except TimeoutError as error:
             if not limit.expired():
@@ -106,10 +113,11 @@ class DatabaseLink:
         self._note_answer(operation.name)
         return result
 
-    async def insist(self, operation: Operation[T]) -> tuple[T, int]:
+    async def insist(self, operation: Operation[T], unless: Callable[[Exception], bool] | None = None) -> tuple[T, int]:
         """Run `operation`, for ever if need be while the database is away; returns its result and the tries it took.
 
-        Only for operations that may be run again when it is not known whether they were done.
+        Only for operations that may be run again when it is not known whether they were done. An error for which
+        `unless` is true is raised.
         """
         away, undone = Backoff(), Backoff(longest=_LONGEST_PAUSE_IF_UNDONE)
         tries = 1
@@ -117,11 +125,35 @@ class DatabaseLink:
             try:
                 return await self.attempt(operation), tries
             except Exception as error:
-                if not is_outage(error):
+                if not is_outage(error) or (unless is not None and unless(error)):
                     raise
                 backoff = undone if _leaves_database(error) else away
             await asyncio.sleep(backoff.next_pause())
             tries += 1
+
+    @contextlib.contextmanager
+    def forgiving(self, statement: str, **about: str) -> Iterator[None]:
+        """Go on after an error of the database, and log it: what is done here is tried again later in any case."""
+        try:
+            yield
+        except Exception as error:
+            if not self.forgives(error, statement, **about):
+                raise
+
+    def forgives(self, error: Exception, statement: str, **about: str) -> bool:
+        """Whether `error` is one of the database's, not of this program; logs it if the database has refused this."""
+        if is_outage(error):
+            return True  # which was logged where it was met
+        if not isinstance(error, psycopg.Error):
+            return False
+        if self._is_news(" ".join((statement, *about.values()))):
+            log.error("statement_refused", statement=statement, error=reason_of(error), **about)
+        return True
+
+    def _turn_of(self, statement: str) -> AbstractAsyncContextManager[None]:
+        if statement == "heartbeat":
+            return _NO_TURN
+        return self._housekeeping if statement in _HOUSEKEEPING else self._turns
 
     def _note_failure(self, statement: str, error: BaseException) -> None:
         """Note that the database cannot be used, and log it if that is news."""
@@ -156,10 +188,20 @@ class DatabaseLink:
         return error
 
     def _was_undone(self, statement: str, error: BaseException) -> None:
-        now = time.monotonic()
-        if now - self._told_at.get(statement, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-            self._told_at[statement] = now
+        if self._is_news(statement):
             log.warning("statement_undone", statement=statement, error=reason_of(error))
+
+    def _is_news(self, statement: str) -> bool:
+        now = time.monotonic()
+        if now - self._told_at.get(statement, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            return False
+        self._told_at[statement] = now
+        return True
+
+
+def took_too_long(error: BaseException) -> bool:
+    """Whether a statement was cut off, by its own limit or by one of the server's, so that a smaller one may do."""
+    return isinstance(error, _UndoneError | psycopg.errors.QueryCanceled)
 
 
 class _UndoneError(TimeoutError):

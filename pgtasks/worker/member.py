@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
+
+_STILL_SECONDS = 2.0
+"""A process that has not moved for so long cannot claim before its event loop is let go."""
 
 
 @dataclass(eq=False)
@@ -50,20 +54,41 @@ class Member:
     """When it was started, by the monotonic clock, which is the event loop's too."""
     stopped: bool = False
     """Whether a signal has stopped it, so that it does nothing until another one continues it."""
+    gone: bool = False
+    """Whether it has closed its end of the socket, so that it is dead, though the zygote may not have said so."""
     uncharged: bool = False
     """Whether we end it by force, so that its jobs are not to be charged."""
     overdue_at: float | None = None
     """When we killed it over jobs that had run for too long, by the monotonic clock."""
+    _woken_after: int = -1
+    """How many claims it had begun when it was last woken."""
+    _unsent: set[bytes] = field(default_factory=set)
+    """Messages for which its socket had no room yet."""
 
     @property
     def stays(self) -> bool:
         """Whether it is one of those that are wanted, and not on its way out or only about to take another's place."""
-        return not self.leaving and self.successor_to is None
+        return self.successor_to is None and not (self.leaving or self.gone)
 
     @property
     def takes_jobs(self) -> bool:
         """Whether it claims jobs when it is woken and has room."""
-        return not (self.leaving or self.stopped)
+        return not (self.leaving or self.stopped or self.gone)
+
+    @property
+    def seconds_still(self) -> float:
+        """How long ago it last said that it moves."""
+        return time.monotonic() - (self.slots.last_tick() or self.born)
+
+    @property
+    def moves(self) -> bool:
+        """Whether its event loop does, so that it hears what it is told."""
+        return self.seconds_still < _STILL_SECONDS
+
+    @property
+    def room(self) -> int:
+        """How many jobs it could start now."""
+        return self.slots.view().free if self.moves else 0
 
     @property
     def holds_jobs(self) -> bool:
@@ -86,9 +111,34 @@ class Member:
                 os.kill(self.pid, signal.SIGKILL)
 
     def tell(self, message: bytes) -> None:
-        """Send a message; a process that is gone does not mind."""
-        with contextlib.suppress(OSError):
+        """Send a message, as soon as there is room for it; a process that is gone does not mind."""
+        try:
             self.control.send(message)
+        except BlockingIOError:
+            self._unsent.add(message)
+            asyncio.get_running_loop().add_writer(self.control, self._tell_rest)
+        except OSError:
+            pass
+
+    def _tell_rest(self) -> None:
+        asyncio.get_running_loop().remove_writer(self.control)
+        rest, self._unsent = self._unsent, set()
+        for message in rest:
+            self.tell(message)
+
+    def wake(self) -> None:
+        """Have it look for jobs. Once is enough until it has begun another claim, which comes when there is room."""
+        claims = self.slots.view().started_claims
+        if claims != self._woken_after:
+            self._woken_after = claims
+            self.tell(ToWorker.WAKE)
+
+    def close(self) -> None:
+        """Talk to it no more."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.control)
+        loop.remove_writer(self.control)
+        self.control.close()
 
 
 def new_member(
@@ -105,12 +155,15 @@ def new_member(
 
 
 def wake(members: Collection[Member], jobs: int) -> None:
-    """Wake as many processes as `jobs` new jobs need; all of them if it is not known how many there are."""
+    """Wake as many processes as `jobs` new jobs need; all of them if it is not known how many there are.
+
+    Those that do not move come before those that have no room, since they may have some soon, and count for nothing.
+    """
     awake = [member for member in members if member.takes_jobs]
-    for member in sorted(awake, key=lambda member: -member.slots.view().free):
-        member.tell(ToWorker.WAKE)
-        if jobs > 0:
-            jobs -= max(1, member.slots.view().free)
+    for member in sorted(awake, key=lambda member: (-member.room, member.moves)):
+        member.wake()
+        if jobs > 0 and member.moves:
+            jobs -= max(1, member.room)
             if jobs <= 0:
                 return
 
@@ -119,7 +172,7 @@ def wake_one_idle(members: Collection[Member]) -> None:
     """Wake one process that has nothing to do, if there is one."""
     for member in members:
         if member.takes_jobs and member.slots.view().idle:
-            member.tell(ToWorker.WAKE)
+            member.wake()
             return
 
 

@@ -18,7 +18,6 @@ from pgtasks.database.connecting import complete_conninfo
 from pgtasks.database.errors import is_outage
 from pgtasks.queue.listen import Listener, notify
 from pgtasks.worker.link import Backoff
-from pgtasks.worker.protocol import ToWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -56,10 +55,10 @@ class Polling:
         """Wake one, wait, wake the next one."""
         while True:
             await asyncio.sleep(self.next_pause() * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-            members = [member for member in self._members() if member.takes_jobs and member.slots.view().free]
+            members = [member for member in self._members() if member.takes_jobs and member.room]
             if members:
                 self._next += 1
-                members[self._next % len(members)].tell(ToWorker.WAKE)
+                members[self._next % len(members)].wake()
 
     def next_pause(self) -> float:
         """Return the seconds to the next look, jitter apart."""

@@ -27,7 +27,7 @@ from pgtasks.worker.claimer import Claimer
 from pgtasks.worker.completer import Completer
 from pgtasks.worker.executor import Executor
 from pgtasks.worker.heartbeats import HeartbeatWatch
-from pgtasks.worker.link import DatabaseLink
+from pgtasks.worker.link import Backoff, DatabaseLink
 from pgtasks.worker.member import this_host
 from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
 from pgtasks.worker.recycling import Recycling
@@ -47,6 +47,8 @@ _CANCEL_SECONDS = 1.0
 """How long cancelled handlers may take to end when the process aborts."""
 _LAST_WORDS_SECONDS = 5.0
 """How long the database may take to be told of what ended, when the process aborts."""
+_LOOK_SECONDS = 0.05
+"""How often to ask meanwhile whether what holds that up is over."""
 _TICK_SECONDS = 1.0
 """How often the process says that it moves, and looks whether it has had its day."""
 _CONNECTIONS = 2
@@ -72,7 +74,10 @@ class WorkerProcess:
             app.database.conninfo, max_connections=_CONNECTIONS, application_name=f"pgtasks {worker_id}"
         )
         self._link = DatabaseLink(database, app.statements, worker_id)
-        self._executor = Executor(app, settings.concurrency, slots, self._ended)
+        if any(task.options.transactional for task in app.registry):
+            # Each of their jobs has a connection for as long as it runs, and may want another one meanwhile.
+            app.database.make_room(2 * settings.concurrency)
+        self._executor = Executor(app, settings.concurrency, slots, self._ended, self._on_no_thread)
         self._completer = Completer(self._link, self._written)
         self._claimer = Claimer(
             self._link,
@@ -91,6 +96,7 @@ class WorkerProcess:
         self._heartbeats = HeartbeatWatch(
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
         )
+        self._threadless = Backoff()
         self._recycling = Recycling(settings)
         self._recycling_reason: str | None = None
         self._draining = False
@@ -186,6 +192,15 @@ class WorkerProcess:
         self._give_back(self._claimer.suspend())
         self._executor.ask_to_stop("the heartbeats of the worker do not go through, so its jobs may be given to others")
 
+    def _on_no_thread(self) -> None:
+        """Leave the jobs to others for a while: those that are given back would be claimed again at once."""
+        self._give_back(self._claimer.suspend())
+        self._loop.call_later(self._threadless.next_pause(), self._resume)
+
+    def _resume(self) -> None:
+        if not self._heartbeats.lost:
+            self._claimer.resume()
+
     async def _tick(self) -> None:
         """Say that this process moves, for as long as it does."""
         while True:
@@ -204,7 +219,7 @@ class WorkerProcess:
         self._tell(FromWorker.RECYCLE)
 
     def _on_answer(self) -> None:
-        """A claim was answered, or the database is away: either way this process works as it should."""
+        """A claim was answered, or it is up to the database that none is: this process works as it should."""
         if not self._ready:
             self._ready = True
             self._tell(FromWorker.READY)
@@ -269,9 +284,12 @@ class WorkerProcess:
 
     async def _retire(self) -> None:
         """Say that this worker has ended; what is locked by it without its knowing goes back."""
+        operation = release_worker(self._link.statements, self._link.worker_id, retire=True)
         try:
-            operation = release_worker(self._link.statements, self._link.worker_id, retire=True)
-            await self._link.attempt(operation, _LAST_WORDS_SECONDS)
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                # A claim that was cut off may still be under way in the server.
+                while not (await self._link.attempt(operation)).complete:  # noqa: ASYNC110 - nobody tells us
+                    await asyncio.sleep(_LOOK_SECONDS)
         except Exception as error:
             # Without the database another host does it, once the heartbeats have not come for long enough.
             if not is_outage(error):

@@ -100,14 +100,15 @@ async def recover(link: DatabaseLink, death: Death) -> None:
     while True:
         # First what was not running, which must not wait for a row that somebody has locked.
         kept = [claim.job_id for claim in left]
-        released, _ = await link.insist(release_worker(link.statements, death.worker_id, kept, retire=True))
-        returned += released.returned
-        ended, left = await _charge(link, death, left)
-        charged += ended
-        if released.complete and not left:
-            if not kept:
-                break
-            continue  # once more, for a job that a slot names and that was claimed again since
+        with link.forgiving("release_worker", worker=death.worker_id):
+            released, _ = await link.insist(release_worker(link.statements, death.worker_id, kept, retire=True))
+            returned += released.returned
+            ended, left = await _charge(link, death, left)
+            charged += ended
+            if released.complete and not left:
+                if not kept:
+                    break
+                continue  # once more, for a job that a slot names and that was claimed again since
         await asyncio.sleep(backoff.next_pause())
     log.info("jobs_recovered", worker=death.worker_id, charged=charged, returned=returned)
 

@@ -7,13 +7,14 @@ the old one ends with the last process that came from it. If it does not, it is 
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from pgtasks.database.errors import explain
-from pgtasks.errors import PgtasksError, SettingsError
+from pgtasks.errors import AppLoadError, PgtasksError, SettingsError
 from pgtasks.logs import get_logger
 from pgtasks.queue.claim import register_tasks
 from pgtasks.settings import load_settings
@@ -73,8 +74,13 @@ class Application:
         Raises:
             PgtasksError: it cannot be, or it sets something that cannot be used.
         """
-        settings = self.settings()
-        zygote = ZygoteClient.fresh()
+        try:
+            settings = self.settings()
+            zygote = ZygoteClient.fresh()
+        except OSError as error:
+            raise AppLoadError(
+                f"the application cannot be imported anew in {self.directory} by {sys.executable}: {error}"
+            ) from error
         try:
             return zygote, await zygote.load_async(settings, self.explicit, self.directory)
         except BaseException:
@@ -133,37 +139,49 @@ class Reloader:
                 log.info("application_reloaded", tasks=len(self._loaded.tasks), processes=self._fleet.wanted)
                 self._systemd.ready(f"{self._fleet.wanted} processes take jobs")
             else:
-                log.error("reload_failed", error=error, message="the worker goes on as it was")
+                known = isinstance(error, PgtasksError)
+                log.error(
+                    "reload_failed",
+                    error=str(error) if known else repr(error),
+                    message="the worker goes on as it was",
+                    exc_info=None if known else error,
+                )
                 self._systemd.ready(f"the last reload failed; {self._fleet.wanted} processes take jobs")
 
-    async def _reload(self) -> str | None:
+    async def _reload(self) -> Exception | None:
         """Reload once; returns why that could not be done, or None if it was."""
         try:
-            zygote, loaded = await self._load()
-        except PgtasksError as error:
-            return str(error)
-        before = self._loaded.settings.processes
-        processes = self._fleet.wanted if loaded.settings.processes == before else loaded.settings.processes
-        generation = Generation.of(loaded, zygote, self._conninfo, max(processes, self._fleet.wanted))
+            loaded, generation = await self._load()
+        except Exception as error:  # noqa: BLE001 - the worker does as well without
+            return error
         if not await self._fleet.roll(generation):
-            return "the new processes ended before they were ready; what ended them is in the log above"
+            return PgtasksError(
+                "the new processes, or the one that forks them, ended before they were ready; see the log above"
+            )
+        processes = self._processes_of(loaded)
         self._loaded = loaded
         self._on_loaded(loaded)
         self._fleet.resize(processes)
         return None
 
-    async def _load(self) -> tuple[ZygoteClient, Loaded]:
+    def _processes_of(self, loaded: Loaded) -> int:
+        """Return how many there are to be: the setting, if that has changed, or as many as there are."""
+        before, after = self._loaded.settings.processes, loaded.settings.processes
+        return self._fleet.wanted if after == before else after
+
+    async def _load(self) -> tuple[Loaded, Generation]:
         zygote, loaded = await self._application.load_again()
         try:
             self._refuse_what_takes_a_restart(loaded)
             await self._link.insist(register_tasks(self._link.statements, loaded.tasks))
+            processes = max(self._processes_of(loaded), self._fleet.wanted)
+            return loaded, Generation.of(loaded, zygote, self._conninfo, processes)
         except psycopg.Error as error:
             zygote.discard()
             raise explain(error, self._conninfo) from error
         except BaseException:
             zygote.discard()
             raise
-        return zygote, loaded
 
     def _refuse_what_takes_a_restart(self, loaded: Loaded) -> None:
         if loaded.version != self._loaded.version:

@@ -11,11 +11,13 @@ import psycopg
 from pgtasks.database import explain, run_within
 from pgtasks.database.connecting import complete_conninfo
 from pgtasks.logs import configure_worker_logging, get_logger
+from pgtasks.logs.writing import STDERR, silence_if_stalled
 from pgtasks.queue.claim import register_tasks
 from pgtasks.queue.migrate import expect_current, migrate
 from pgtasks.sql import Statements
 from pgtasks.worker.notify_systemd import Systemd
 from pgtasks.worker.reload import Application
+from pgtasks.worker.signals import Signals
 from pgtasks.worker.starting import StoppedWhileStartingError, StopWhileStarting
 from pgtasks.worker.supervisor import Supervisor
 from pgtasks.worker.timeouts import timeout_of
@@ -65,15 +67,23 @@ def run_worker(
         loaded = application.load(zygote, settings, stop)
         stop.check()
         with resolve(loaded.settings) as conninfo:
-            stop.check()
-            _prepare_schema(conninfo, loaded)
-            stop.check()
+            stop.interrupts(lambda: _prepare_schema(conninfo, loaded))
             supervisor = Supervisor(application, loaded, zygote, conninfo, systemd=systemd, once=once, reload=reload)
-            asyncio.run(supervisor.run())
+            asyncio.run(_supervise(supervisor, stop))
     except StoppedWhileStartingError:
         log.info("worker_stopped", message="told to stop while it was starting")
     finally:
         zygote.close()
+        silence_if_stalled(STDERR)  # or what is said of an error would keep the process from ending
+
+
+async def _supervise(supervisor: Supervisor, stop: StopWhileStarting) -> None:
+    signals = Signals(supervisor)
+    try:
+        stop.check()  # once more, since only from here on do signals reach the supervisor
+        await supervisor.run()
+    finally:
+        signals.end()
 
 
 def _prepare_schema(conninfo: str, loaded: Loaded) -> None:

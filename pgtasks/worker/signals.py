@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pgtasks.logs import get_logger
+from pgtasks.logs.writing import STDERR, has_room
 from pgtasks.worker.protocol import ToWorker
 from pgtasks.worker.stacks import write_tasks, write_threads
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pgtasks.worker.member import Member
 
 log = get_logger("pgtasks.worker")
+
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Controlled(Protocol):
@@ -56,7 +59,7 @@ class Signals:
         # Whoever starts a worker by `nohup` wants it to outlive the terminal.
         self._outlives_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGQUIT, self._quit)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -64,27 +67,36 @@ class Signals:
         loop.add_signal_handler(signal.SIGTTOU, controlled.resize, -1)
         loop.add_signal_handler(signal.SIGUSR1, self._write_stacks)
 
+    def end(self) -> None:
+        """Let TERM and INT change nothing any more, up to the end of this process: all that they ask for is done.
+
+        They are blocked too, since the event loop puts their default actions back when it is closed.
+        """
+        for number in _STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+
     def _stop(self, number: int) -> None:
         """Go one step further: drain, abort, kill."""
         self._stop_signals += 1
         name = signal.Signals(number).name
         if self._stop_signals == 1:
+            self._controlled.drain()
             log.info(
                 "worker_draining",
                 signal=name,
                 message="running jobs finish first; signal again to give them back and stop at once",
             )
-            self._controlled.drain()
         elif self._stop_signals == 2:
-            log.warning("worker_aborting", signal=name, message="giving running jobs back; signal again to kill")
             self._controlled.abort()
+            log.warning("worker_aborting", signal=name, message="giving running jobs back; signal again to kill")
         else:
-            log.warning("worker_killing", signal=name)
             self._controlled.kill()
+            log.warning("worker_killing", signal=name)
 
     def _quit(self) -> None:
-        log.warning("worker_killing", signal="SIGQUIT")
         self._controlled.kill()
+        log.warning("worker_killing", signal="SIGQUIT")
 
     def _hang_up(self) -> None:
         """Reload, or stop if the signal comes because the terminal is gone from which the worker was started."""
@@ -94,13 +106,15 @@ class Signals:
             self._controlled.reload("SIGHUP")
 
     def _write_stacks(self) -> None:
-        write_threads()
-        write_tasks()
+        if not has_room(STDERR):
+            return  # nobody reads them, and a process that writes them would stand still
         members = [member for member in self._controlled.members if member.pid]
         for member in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGUSR1)
             member.tell(ToWorker.STACKS)
+        write_threads()
+        write_tasks()
         log.info("stacks_dumped", pids=[member.pid for member in members])
 
 

@@ -14,6 +14,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from pgtasks.logs.writing import Descriptor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
@@ -34,8 +36,7 @@ def write_threads() -> None:
 def write_tasks() -> None:
     """Write the stacks of all tasks of the running event loop, which it can only be asked to if it moves."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(_stacks_of_tasks(asyncio.get_running_loop()))
-        sys.stderr.flush()
+        Descriptor(sys.stderr.fileno()).write_line(_stacks_of_tasks(asyncio.get_running_loop()))
 
 
 def _stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:

@@ -26,7 +26,6 @@ from pgtasks.worker.polling import Polling, new_listener
 from pgtasks.worker.protocol import FromWorker
 from pgtasks.worker.recovery import recover
 from pgtasks.worker.reload import Reloader
-from pgtasks.worker.signals import Signals
 from pgtasks.worker.upkeep import (
     restore_now_and_then,
     sweep_now_and_then,
@@ -101,8 +100,10 @@ class Supervisor:
         self._background: set[asyncio.Task[None]] = set()
         self._recovering: set[str] = set()
         self._once_backoff = Backoff(0.01, 1.0)
-        # One connection for statements, and another for a heartbeat that would have to wait for one of them.
-        database = Database(conninfo, max_connections=2, application_name=f"pgtasks supervisor {self._host_id}")
+        self._once_ended = 0
+        # One connection for statements, and two more for when a heartbeat, or giving back what a dead process held,
+        # would have to wait for another of them.
+        database = Database(conninfo, max_connections=3, application_name=f"pgtasks supervisor {self._host_id}")
         self._link = DatabaseLink(database, Statements(self._settings.schema_name), self._host_id, at_once=1)
         self._checking_end = asyncio.Lock()
         self._fleet = Fleet(
@@ -138,7 +139,6 @@ class Supervisor:
             BreakingMigrationError: the schema has become one that this release does not know.
             ShutdownForcedError: running jobs were cut off.
         """
-        Signals(self)
         settings = self._settings
         if settings.health_port is not None:
             await self._health.listen(settings.health_address, settings.health_port)
@@ -248,6 +248,8 @@ class Supervisor:
                 has_runnable(self._link.statements, self._tasks, self._settings.forbidden_flags)
             )
             if runnable:
+                if self._have_ended_jobs():
+                    self._once_backoff.reset()
                 # Mostly something that was added just now. But it may be a job whose row somebody has locked, which
                 # looks runnable and cannot be claimed, and there is no hurry to look at that again.
                 await asyncio.sleep(self._once_backoff.next_pause())
@@ -263,6 +265,12 @@ class Supervisor:
         if self._recovering or len(views) < self._fleet.wanted or not all(v.idle for v in views.values()):
             return None
         return {worker_id: view.started_claims for worker_id, view in views.items()}
+
+    def _have_ended_jobs(self) -> bool:
+        """Whether jobs have ended since this was last asked."""
+        views = [member.slots.view() for member in self._fleet.members]
+        before, self._once_ended = self._once_ended, sum(view.succeeded + view.failed for view in views)
+        return self._once_ended != before
 
     # Stopping
 
@@ -328,16 +336,20 @@ class Supervisor:
             self._state.stopped.set()
 
     async def _close(self) -> None:
-        # What takes back the jobs of dead processes may need a moment; all else only waits for something to happen.
+        # What takes back the jobs of dead processes may need a moment, and must not wait for anything else.
         recoveries = [task for task in self._background if task.get_name() == "recover"]
+        for task in self._background.difference(recoveries):
+            if task.get_name() != "heartbeats":
+                task.cancel()
         if recoveries:
             await asyncio.wait(recoveries, timeout=_RECOVERY_SECONDS)
         if self._recovering:
             log.error("jobs_left_locked", workers=sorted(self._recovering))
-            self._state.failure = self._state.failure or ShutdownForcedError(
-                "the jobs of ended processes could not be given back in time: they stay locked for up to four hours, "
-                "or until `select graphile_worker.force_unlock_workers(...)` is called with the workers in the log"
-            )
+            if self._state.failure is None or isinstance(self._state.failure, ShutdownForcedError):
+                self._state.failure = ShutdownForcedError(
+                    "the jobs of ended processes could not be given back in time: they stay locked until a running "
+                    f"worker has missed their heartbeats for {self._settings.stale_after:g} s"
+                )
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -8,7 +8,6 @@ import random
 from typing import TYPE_CHECKING
 
 from pgtasks.database import Operation
-from pgtasks.database.errors import is_outage
 from pgtasks.errors import did_you_mean
 from pgtasks.logs import get_logger
 from pgtasks.queue.claim import find_unknown_tasks, restore_names
@@ -33,13 +32,10 @@ _SCHEMA_SECONDS = 60.0
 async def sweep_now_and_then(link: DatabaseLink) -> None:
     """Clear locks that are older than four hours, every eight to ten minutes."""
     while True:
-        try:
+        with link.forgiving("sweep_stale_locks"):
             cleared = await link.attempt(sweep_stale_locks(link.statements))
             if any(cleared.values()):
                 log.warning("stale_locks_cleared", **cleared)
-        except Exception as error:
-            if not is_outage(error):
-                raise
         await asyncio.sleep(random.uniform(*_SWEEP_SECONDS))  # noqa: S311 - jitter
 
 
@@ -53,15 +49,12 @@ async def restore_now_and_then(link: DatabaseLink, tasks: Sequence[str], seconds
     next_full = clock()
     while True:
         full = clock() >= next_full
-        try:
+        with link.forgiving("restore_names"):
             restored = await link.attempt(restore_names(link.statements, tasks, None if full else _RESTORE_AGE_SECONDS))
             if any(restored):
                 log.info("names_restored", tasks=restored.tasks, queues=restored.queues, jobs=restored.jobs)
             if full:
                 next_full = clock() + random.uniform(*_SWEEP_SECONDS)  # noqa: S311 - jitter
-        except Exception as error:
-            if not is_outage(error):
-                raise
         await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
 
@@ -69,15 +62,12 @@ async def watch_for_unknown_tasks(link: DatabaseLink, tasks: Sequence[str]) -> N
     """Log, once for each, the tasks that jobs wait for and nobody here knows. Their jobs stay as they are."""
     reported: set[str] = set()
     while True:
-        try:
+        with link.forgiving("unknown_tasks"):
             found = await link.attempt(find_unknown_tasks(link.statements, [*tasks, *reported]))
             for name, count in found.items():
                 message = f"no task of that name here{did_you_mean(name, tasks)}"
                 log.warning("task_unknown", task=name, waiting=count, message=message)
             reported.update(found)
-        except Exception as error:  # noqa: BLE001 - only a hint, which must end nothing
-            if not is_outage(error):
-                log.warning("unknown_tasks_not_found", error=repr(error))
         await asyncio.sleep(_UNKNOWN_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
 
@@ -93,8 +83,9 @@ async def watch_for_breaking_step(link: DatabaseLink, asked: asyncio.Event, seco
     )
     while True:
         asked.clear()
-        number, _ = await link.insist(look)
-        if number is not None:
-            return number
+        with link.forgiving(look.name):
+            number, _ = await link.insist(look)
+            if number is not None:
+                return number
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -59,6 +60,8 @@ _REACT_SECONDS = 1.0
 """How long worker processes may take to notice that the supervisor is gone."""
 _LAST_SECONDS = 7.0
 """How long they may take altogether: to cancel jobs, and to give all back if the database answers."""
+_DESCRIPTORS = 2
+"""What comes with a request for a process: its end of the control socket, and the slot table."""
 _NOT_OURS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 """Signals that mean something to the supervisor, and come here if somebody sends them to all processes at once."""
 
@@ -95,7 +98,7 @@ class Zygote:
                         self._wakeup.recv(4096)
                 self._reap()
                 if self._sock in ready:
-                    data, descriptors, _, _ = socket.recv_fds(self._sock, 65536, 2)
+                    data, descriptors, _, _ = socket.recv_fds(self._sock, 65536, _DESCRIPTORS)
                     if not data:
                         return
                     for request in self._lines.feed(data):
@@ -131,11 +134,10 @@ class Zygote:
         elif "spawn" in request:
             self._spawn(descriptors, **request["spawn"])
 
-    def _load(self, modules: list[str], explicit: dict[str, Any], directory: str, log_as: LogStyle) -> None:
+    def _load(self, modules: list[str], explicit: dict[str, Any], path: list[str], log_as: LogStyle) -> None:
         # Before the import, so that an application which configures logging itself has the last word.
         configure_worker_logging(*log_as)
-        if directory not in sys.path:
-            sys.path.insert(0, directory)
+        sys.path[:] = path
         try:
             self._app = app = load_app(modules)
             app.override(explicit)
@@ -155,12 +157,17 @@ class Zygote:
         self._lines.send(loaded={"settings": settings.to_json(), "tasks": app.registry.names, "version": __version__})
 
     def _spawn(self, descriptors: list[int], index: int, worker_id: str, settings: str, shape: list[int]) -> None:
-        control, slots = descriptors
-        if self._table is None:
-            self._table = SlotTable(slots, *shape)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # nobody reads it any more, or its disk is full
+                stream.flush()
         try:
+            if len(descriptors) < _DESCRIPTORS:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            control, slots = descriptors
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+            if self._table is None:
+                self._table = SlotTable(slots, *shape)
             refuse_leftovers(self._own | {control, slots})
             pid = os.fork()
         except PgtasksError as error:
@@ -174,8 +181,8 @@ class Zygote:
             self._workers[pid] = worker_id, self._table.of_process(index)
             self._lines.send(spawned=pid)
         finally:
-            os.close(control)
-            os.close(slots)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _reap(self) -> None:
         while (changed := _changed_child()) is not None:
@@ -191,6 +198,7 @@ class Zygote:
     def _become_worker(self, control: int, index: int, worker_id: str, settings: str, table: SlotTable) -> NoReturn:
         code = Exit.BUG
         try:
+            os.setpgid(0, 0)  # so that a job that signals its process group hits no other process
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)

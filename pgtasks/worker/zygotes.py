@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, SettingsError
+from pgtasks.logs import get_logger
 from pgtasks.settings import Settings
 from pgtasks.worker import zygote
 from pgtasks.worker.child import Child, may_fork
 from pgtasks.worker.protocol import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from pgtasks.worker.slots import SlotTable
     from pgtasks.worker.starting import StopWhileStarting
+
+log = get_logger("pgtasks.worker")
 
 _CLASSES: dict[int, type[PgtasksError]] = {
     error.exit_code: error for error in (AppLoadError, ForkUnsafeError, SettingsError)
 }
 _END_SECONDS = 10.0
 """How long a zygote may wait for processes that have lost their supervisor."""
+
+
+_ANSWER_SECONDS = 30.0
+"""A zygote that has not answered a request for a process after so long does not move."""
 
 
 class SpawnRefusedError(Exception):
@@ -85,20 +94,22 @@ class ZygoteClient:
             SettingsError: it sets something that cannot be used.
             StoppedWhileStartingError: the worker was told to stop; an import may take its time.
         """
-        self._ask_to_load(settings, explicit, directory)
         answers: list[dict[str, Any]] = []
-        while not answers:
-            stop.wait_for(self._sock)
-            answers = self._load_answers(settings, self._sock.recv(65536))
+        with self._explaining_its_end(settings):
+            self._ask_to_load(settings, explicit, directory)
+            while not answers:
+                stop.wait_for(self._sock)
+                answers = self._load_answers(self._sock.recv(65536))
         return _loaded(answers[0])
 
     async def load_async(self, settings: Settings, explicit: Mapping[str, Any], directory: Path) -> Loaded:
         """Do what `load` does beside whatever else the event loop does, until cancelled."""
-        self._ask_to_load(settings, explicit, directory)
-        self._sock.setblocking(False)
         answers: list[dict[str, Any]] = []
-        while not answers:
-            answers = self._load_answers(settings, await asyncio.get_running_loop().sock_recv(self._sock, 65536))
+        with self._explaining_its_end(settings):
+            self._ask_to_load(settings, explicit, directory)
+            self._sock.setblocking(False)
+            while not answers:
+                answers = self._load_answers(await asyncio.get_running_loop().sock_recv(self._sock, 65536))
         return _loaded(answers[0])
 
     def _ask_to_load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path) -> None:
@@ -106,18 +117,25 @@ class ZygoteClient:
             load={
                 "modules": settings.modules,
                 "explicit": dict(explicit),
-                "directory": str(directory),
+                "path": _module_path(str(directory)),
                 "log_as": [settings.log_level, settings.log_format],
             }
         )
 
-    def _load_answers(self, settings: Settings, data: bytes) -> list[dict[str, Any]]:
+    def _load_answers(self, data: bytes) -> list[dict[str, Any]]:
         if not data:
+            raise ConnectionResetError
+        return self._lines.feed(data)
+
+    @contextlib.contextmanager
+    def _explaining_its_end(self, settings: Settings) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError as error:
             raise AppLoadError(
                 f"importing {', '.join(settings.modules)} ended the process that did it ({self._end()}); "
                 f"look for a call of exit() or a crash in an extension module"
-            )
-        return self._lines.feed(data)
+            ) from error
 
     def attach(
         self,
@@ -154,8 +172,13 @@ class ZygoteClient:
         request = Lines.encode(spawn=message | {"shape": [slots.processes, slots.slots]})
         # One request at a time, so that the descriptors arrive with the line that they belong to.
         async with self._asking:
-            socket.send_fds(self._sock, [request], [control.fileno(), slots.descriptor])
+            try:
+                socket.send_fds(self._sock, [request], [control.fileno(), slots.descriptor])
+            except OSError as error:
+                raise SpawnRefusedError(str(error)) from error
+            overdue = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._kill_stuck)
             answer = await self._answers.get()
+            overdue.cancel()
         if "refused" in answer:
             raise SpawnRefusedError(answer["refused"])
         _raise_if_failed(answer)
@@ -181,7 +204,13 @@ class ZygoteClient:
         self._process.kill()
         self._process.wait()
 
+    def _kill_stuck(self) -> None:
+        """Kill a zygote that does not answer; its end is then heard of as any other."""
+        log.error("zygote_stuck", seconds=_ANSWER_SECONDS)
+        self._process.kill()
+
     def _hear(self, on_lost: Callable[[], None]) -> None:
+        assert self._answers is not None
         try:
             data = self._sock.recv(65536)
         except BlockingIOError:
@@ -190,9 +219,9 @@ class ZygoteClient:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._sock)
+            self._answers.put_nowait({"refused": "the process that forks worker processes has ended"})
             on_lost()
             return
-        assert self._answers is not None
         assert self._on_exited is not None
         assert self._on_stopped is not None
         for message in self._lines.feed(data):
@@ -205,6 +234,12 @@ class ZygoteClient:
 
     def _end(self) -> str:
         return describe_status(self._process.wait())
+
+
+def _module_path(directory: str) -> list[str]:
+    """Return where all zygotes look for modules: what Python has put first for a script of ours is none of it."""
+    scripts = str(Path(sys.argv[0]).resolve().parent)
+    return [directory, *(place for place in sys.path if place not in (directory, scripts))]
 
 
 def _raise_if_failed(answer: Mapping[str, Any]) -> None:

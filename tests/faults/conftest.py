@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pgtasks.embedded.cluster import Cluster
     from tests.servers import Servers
 
-SEED = os.environ.get("FAULTS_SEED") or str(random.randrange(10**6))
+SEED = os.environ.setdefault("FAULTS_SEED", str(random.randrange(10**6)))  # for all test processes
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 from tests.waiting import wait_until
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 QUICK = {"PGTASKS_STALE_AFTER": "2"}
 """A host counts as dead after two seconds, so that a test need not wait for half a minute."""
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """Return what runs in a session, as `ps` shows it, by process id."""
+    found = {}
+    for line in subprocess.check_output(["ps", "-eo", "pid=,stat=,args="], text=True).splitlines():
+        pid, state = line.split()[:2]
+        with contextlib.suppress(OSError):
+            if os.getsid(int(pid)) == session and not state.startswith("Z"):
+                found[int(pid)] = line
+    return found
 
 
 class Host(Worker):
@@ -65,9 +77,11 @@ class Host(Worker):
     def lose(self) -> None:
         """Kill the supervisor and all processes, as a power cut does: none sees another's end."""
         zygote = self.zygote()
-        self.signal(signal.SIGSTOP)
+        for pid in (self.process.pid, zygote):
+            os.kill(pid, signal.SIGSTOP)
         self._ledger.fault("lose", self.living())
-        os.killpg(zygote, signal.SIGKILL)
+        for pid in processes_of(zygote):
+            os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 

@@ -43,7 +43,7 @@ def test_a_process_that_is_killed_again_and_again(arena: Arena, times: Callable[
 def test_a_supervisor_that_is_killed_takes_its_processes_with_it(
     arena: Arena, times: Callable[[int, int], int]
 ) -> None:
-    for _ in range(times(2, 10)):
+    for _ in range(times(2, 5)):
         arena.keep_busy(200)
         host = arena.start()
         host.wait_for("worker_ready")
@@ -60,7 +60,7 @@ def test_a_supervisor_that_is_killed_takes_its_processes_with_it(
 
 def test_a_host_that_is_lost_is_taken_over_by_another(arena: Arena, times: Callable[[int, int], int]) -> None:
     survivor = arena.start(env=QUICK)
-    for _ in range(times(1, 10)):
+    for _ in range(times(1, 5)):
         doomed = arena.start(env=QUICK)
         doomed.wait_for("worker_ready")
         survivor.wait_for("worker_ready")
@@ -85,7 +85,7 @@ def test_a_process_that_was_stopped_for_too_long_finishes_nothing_afterwards(
 ) -> None:
     host = arena.start(env=QUICK)
     host.wait_for("worker_ready")
-    for _ in range(times(1, 5)):
+    for _ in range(times(1, 2)):
         arena.keep_busy(100, seconds=0.2)
         arena.some_runs()
         victim = arena.rng.choice(list(living := host.living()))

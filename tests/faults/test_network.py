@@ -31,7 +31,7 @@ def test_connections_that_are_slow_and_break_lose_and_repeat_no_job(
     arena.add(times(50, 500))
     host = arena.start(conninfo=proxy.conninfo)
     host.wait_for("worker_ready")
-    for _ in range(times(5, 50)):
+    for _ in range(times(5, 20)):
         arena.keep_busy(100)
         proxy.delay(arena.rng.choice((0.0, 0.001, 0.03)))
         arena.some_runs()
@@ -49,7 +49,7 @@ def test_a_host_that_is_cut_off_in_silence_is_replaced_by_another_and_comes_back
     host = arena.start(conninfo=proxy.conninfo, env=QUICK)
     for one in (other, host):
         one.wait_for("worker_ready")
-    for _ in range(times(1, 5)):
+    for _ in range(times(1, 2)):
         arena.keep_busy(100, seconds=0.2)
         arena.some_runs()
         workers = host.living()

@@ -6,6 +6,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
     from tests.faults.hosts import Host
 
 
+@pytest.mark.parametrize("signals", [1, 2, 3])
 def test_signals_at_any_instant_lose_no_job_and_leave_nothing_locked(
-    arena: Arena, times: Callable[[int, int], int]
+    arena: Arena, signals: int, times: Callable[[int, int], int]
 ) -> None:
     arena.book(times(20, 200))
-    for number in range(times(8, 100)):
+    for _ in range(times(3, 34)):
         arena.keep_busy(100, seconds=0.02)
         host = arena.start()
         instant_of_chance(arena, host)
         arena.touch()
-        signals = 1 + number % 3
         began = time.monotonic()
         if signals > 1:
             host.disturb("abort")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
+
+from tests.faults.hosts import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,17 +49,11 @@ def test_jobs_that_fork_and_forget_it_are_done_once_by_their_own_process(
     arena.add(times(200, 2000))
     host = arena.start()
     host.wait_for("worker_ready")
-    group = host.zygote()
+    zygote = host.zygote()
     outcome = arena.finish()
     assert forks & outcome.left.keys() == set()
     assert outcome.story.faults == []
-    assert processes_of(group) == []
-
-
-def processes_of(group: int) -> list[str]:
-    """Return what still runs in a process group, and end it."""
-    lines = subprocess.check_output(["ps", "-eo", "pgid=,pid=,stat=,args="], text=True).splitlines()
-    left = [line for line in lines if line.split()[0] == str(group) and not line.split()[2].startswith("Z")]
-    if left:
-        os.killpg(group, signal.SIGKILL)
-    return left
+    left = processes_of(zygote)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert list(left.values()) == []

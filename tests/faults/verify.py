@@ -29,6 +29,7 @@ NEVER = (
     "process_stuck",
     "processes_not_reaped",
     "record_unprintable",
+    "statement_refused",
     "supervisor_failed",
     "worker_failed",
 )

@@ -10,6 +10,7 @@ import pytest
 
 from pgtasks.database import Database, Operation, run_async
 from pgtasks.database.connecting import complete_conninfo
+from pgtasks.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,22 @@ def test_statements_are_prepared_on_a_direct_connection(pools: Database, empty_d
     assert asyncio.run(run()) > 0
     with pools.connection() as connection:
         assert connection.prepare_threshold is not None
+
+
+def test_a_pool_that_is_lent_out_names_its_size_and_what_to_do(pools: Database) -> None:
+    words = "of 2 that the pool may hold: .* raise pool_max_size"
+    with pools.connection(), pools.connection():
+        pools._blocking_pool().timeout = 0.01
+        with pytest.raises(DatabaseUnavailableError, match=words), pools.connection():
+            pass
+
+    async def run() -> None:
+        async with pools.async_connection(), pools.async_connection():
+            (await pools._loop_pool()).timeout = 0.01
+            with pytest.raises(DatabaseUnavailableError, match=words):
+                await pools.run_async(ONE)
+
+    asyncio.run(run())
 
 
 def test_a_connection_to_a_server_that_was_made_read_only_is_not_used_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,6 +38,18 @@ def run(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], text=True, check=False, timeout=60, **options
     )
+
+
+def fill(pipe: int) -> int:
+    """Write to a pipe until it takes no more byte; return how many it took."""
+    filled = 0
+    os.set_blocking(pipe, False)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += os.write(pipe, b"-" * size)
+    os.set_blocking(pipe, True)
+    return filled
 
 
 def test_on_a_terminal_lines_are_for_people_and_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +146,36 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines() -> None:
         logging_thread.start()
         assert json.loads(lines.readline())["y"] == "y" * size
         logging_thread.join()
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_a_reader_that_has_stalled_costs_the_records_and_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch, *, by_flag: bool
+) -> None:
+    patience = 0.3
+    monkeypatch.setattr("pgtasks.logs.writing._PATIENCE", patience)
+    if not by_flag:
+        monkeypatch.delattr(os, "RWF_NOWAIT", raising=False)
+    reading, writing = os.pipe()
+    filled = fill(writing)
+
+    def log_many() -> None:
+        for number in range(100):
+            get_logger("pgtasks.x").info("x", number=number)
+
+    with os.fdopen(reading) as lines, os.fdopen(writing, "w") as stream:
+        configure_worker_logging("info", "json", stream)
+        logging_thread = threading.Thread(target=log_many, daemon=True)
+        logging_thread.start()
+        logging_thread.join(100 * patience)
+        assert not logging_thread.is_alive()
+        lines.read(filled)
+        get_logger("pgtasks.x").info("y")
+        stream.close()
+        assert [(record["event"], record.get("records")) for record in map(json.loads, lines)] == [
+            ("records_dropped", 100),
+            ("y", None),
+        ]
 
 
 def test_what_a_pool_of_ours_says_at_each_try_to_connect_is_left_out(capfd: pytest.CaptureFixture[str]) -> None:

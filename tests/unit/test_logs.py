@@ -58,6 +58,10 @@ def out() -> io.StringIO:
     return stream
 
 
+def our_handler() -> LineHandler:
+    return next(handler for handler in logging.getLogger().handlers if isinstance(handler, LineHandler))
+
+
 def records(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
@@ -284,6 +288,27 @@ def test_a_record_that_cannot_be_written_is_told_with_its_place(
     assert (record["event"], record["level"], record["error"]) == ("record_unprintable", "error", "TypeError")
     assert record["text"] == "'sent to %d'"
     assert record["place"].startswith(__file__)
+
+
+def test_a_filter_may_take_a_message_for_text(out: io.StringIO) -> None:
+    our_handler().addFilter(lambda record: not record.msg.startswith("job_lost job"))
+    get_logger("pgtasks.worker").info("job_lost", job_id=7)
+    get_logger("pgtasks.worker").info("job_succeeded", job_id=7)
+    assert [record["event"] for record in records(out)] == ["job_succeeded"]
+
+
+def test_a_filter_that_raises_does_not_reach_who_logs(out: io.StringIO) -> None:
+    handler = our_handler()
+    handler.addFilter(lambda record: re.match("GET", record.msg) is None)
+    log = get_logger("pgtasks.worker")
+    log.info("job_succeeded", job_id=7)
+    record = records(out)[0]
+    assert record.items() >= {"event": "record_unprintable", "level": "info", "error": "TypeError"}.items()
+    assert record["text"] == "job_succeeded job_id=7"
+    assert record["place"]
+    handler.addFilter(lambda record: bool(1 // (record.levelno - record.levelno)))
+    log.info("job_succeeded", job_id=8)
+    assert len(records(out)) == 1
 
 
 def test_configuring_again_replaces_what_was_there(out: io.StringIO) -> None:

@@ -71,7 +71,7 @@ class Worker:
         for line in self.text.splitlines():
             with contextlib.suppress(ValueError):
                 record = json.loads(line)
-                if event in (None, record.get("event")) and keys.items() <= record.items():
+                if isinstance(record, dict) and event in (None, record.get("event")) and keys.items() <= record.items():
                     found.append(record)
         return found
 
@@ -106,6 +106,12 @@ class Worker:
             self.process.wait()
         for pid in self.process_ids() if self._sees_our_pids else []:
             wait_until(lambda pid=pid: not alive(pid), LONG, f"the end of worker process {pid}")  # type: ignore[misc]
+
+
+def prepared(code: str) -> tuple[str, ...]:
+    """What to start a worker by (`before`) so that `code` runs in its process first."""
+    run = "import runpy, sys; sys.argv[:4] = ['pgtasks']; runpy.run_module('pgtasks', run_name='__main__')"
+    return (sys.executable, "-c", f"{code}\n{run}")
 
 
 class StartWorker(Protocol):

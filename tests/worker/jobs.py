@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import logging
 import multiprocessing
 import os
+import stat
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -121,7 +124,7 @@ def die(payload: dict[str, Any], ctx: JobContext) -> None:
         os._exit(payload.get("code", 0))
     if how == "segfault":
         ctypes.string_at(0)
-    os.kill(os.getpid(), payload["signal"])
+    os.kill(0 if how == "signal its group" else os.getpid(), payload["signal"])
 
 
 @task(transactional=True)
@@ -200,6 +203,27 @@ def remember(payload: dict[str, str], ctx: JobContext) -> None:
 async def remember_async(payload: dict[str, str], ctx: JobContext) -> None:
     await record_async(ctx, f"saw {tenant.get()}")
     tenant.set(payload["tenant"])
+
+
+@task
+def list_inheritable(payload: Any, ctx: JobContext) -> None:
+    """Says how many sockets a program would inherit that the job starts."""
+    found = []
+    for number in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - numbers, not paths
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(number).st_mode) and os.get_inheritable(number):
+                found.append(number)
+    record(ctx, f"inheritable: {found}")
+
+
+@task
+def ask_terminal(payload: Any, ctx: JobContext) -> None:
+    """Reads from the terminal, as a library does that asks for a password."""
+    try:
+        with Path("/dev/tty").open() as terminal:
+            terminal.readline()
+    except OSError:
+        record(ctx, "nobody to ask")
 
 
 @task

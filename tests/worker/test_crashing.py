@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.worker.conftest import alive, parent_of
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         ({"how": "exit", "code": 5}, "exit code 5"),
         ({"how": "segfault"}, "killed by SIGSEGV"),
         ({"how": "signal", "signal": int(signal.SIGKILL)}, "killed by SIGKILL"),
+        ({"how": "signal its group", "signal": int(signal.SIGKILL)}, "killed by SIGKILL"),
     ],
 )
 def test_a_job_that_takes_its_process_down_is_charged_and_ends_failed_and_its_neighbours_are_not(
@@ -158,3 +160,37 @@ def test_a_transaction_that_holds_one_job_does_not_hold_up_the_others(
     worker.wait_for("job_succeeded", job_id=held.id)
     assert worker.stop() == 0
     assert [row[0] for row in db.rows("select id from graphile_worker.jobs")] == [new.id]
+
+
+def test_what_a_dead_process_held_is_given_back_also_after_the_database_refused_that(
+    db: Database, start_worker: StartWorker
+) -> None:
+    db.app.add_job("wait_for_row", {"permit": "go"})
+    worker = start_worker("--processes", "1", "--concurrency", "1")
+    db.wait_for_effects(1, "began")
+    db.connection.execute("""
+        create function refuse() returns trigger language plpgsql as $$ begin raise 'not now'; end $$;
+        create trigger refuse before update on graphile_worker._private_jobs for each row execute function refuse();
+    """)
+    os.kill(worker.process_ids()[0], signal.SIGKILL)
+    assert worker.wait_for("statement_refused", statement="release_worker")["error"] == "not now"
+    db.connection.execute("drop trigger refuse on graphile_worker._private_jobs")
+    worker.wait_for("jobs_recovered")
+    db.permit("go")
+    db.wait_until_empty()
+    assert worker.stop() == 0
+
+
+def test_a_listener_that_the_database_refuses_something_tries_again(
+    db: Database, database: str, start_worker: StartWorker
+) -> None:
+    db.connection.execute("""
+        create schema trap;
+        create function trap.pg_backend_pid() returns integer language plpgsql as $$ begin raise 'not now'; end $$;
+    """)
+    trapped = make_conninfo(database, options="-c search_path=trap,pg_catalog")
+    worker = start_worker("--processes", "1", env={"PGTASKS_LISTEN_URL": trapped})
+    assert worker.wait_for("listen_lost")["error"] == "not now"
+    db.connection.execute("drop function trap.pg_backend_pid")
+    worker.wait_for("listen_restored")
+    assert worker.stop() == 0

@@ -52,7 +52,9 @@ def other_server(servers: Servers) -> Iterator[Server]:
 
 def start_server(servers: Servers, **options: str) -> Iterator[Server]:
     # Commits survive the end of the server's processes: what it has said was done is done.
-    cluster = servers.cluster(NEWEST, max_connections="40", synchronous_commit="on", **options)
+    cluster = servers.cluster(
+        NEWEST, max_connections="40", synchronous_commit="on", max_notify_queue_pages="64", **options
+    )
     cluster.initialize()
     cluster.start()
     server = Server(NEWEST, cluster)
@@ -267,6 +269,43 @@ def test_a_claim_or_an_end_that_fails_is_tried_again(
     assert len(outages(worker)) == (not undone)
 
 
+def test_ends_that_take_too_long_together_are_written_a_few_at_a_time(db: Database, start_worker: StartWorker) -> None:
+    db.connection.execute("""
+        create function cut_off() returns trigger language plpgsql as $$
+        begin
+            if (select count(*) > 3 from gone) then
+                raise exception 'too many' using errcode = 'query_canceled';
+            end if;
+            return null;
+        end $$;
+        create trigger cut_off after delete on graphile_worker._private_jobs
+        referencing old table as gone for each statement execute function cut_off();
+    """)
+    add(db, 100, "nothing")
+    worker = start_worker("--processes", "1")
+    settled(db, worker, set())
+    assert worker.records("statement_undone", statement="finish_jobs")
+    assert len(worker.records("job_succeeded")) == 100
+
+
+def test_an_error_that_the_databases_encoding_cannot_hold_is_stored_in_ascii(
+    db: Database, server: Server, start_worker: StartWorker
+) -> None:
+    name = f"{db.connection.info.dbname}_latin1"
+    db.connection.execute(f"create database {name} encoding latin1 locale 'C' template template0".encode())
+    with psycopg.connect(server.conninfo(name), autocommit=True) as other:
+        migrate(other, "graphile_worker")
+        other.execute(EFFECTS)
+        other.execute(
+            r"""select graphile_worker.add_job('fail', '{"message": "\u0141\u00f3d\u017a"}', max_attempts := 1)"""
+        )
+        worker = start_worker("--once", "--processes", "1", env={"PGTASKS_DATABASE_URL": server.conninfo(name)})
+        assert worker.wait() == 0
+        row = other.execute("select attempts, split_part(last_error, E'\\n', 1) from graphile_worker.jobs").fetchone()
+        assert row == (1, r"ValueError: \u0141\xf3d\u017a")
+    server.drop_database(name)
+
+
 def test_serializable_transactions_are_tried_again_where_they_collide(db: Database, start_worker: StartWorker) -> None:
     db.connection.execute(
         f"""alter database "{db.connection.info.dbname}"
@@ -359,6 +398,31 @@ def test_a_full_disk_is_waited_for(db: Database, small_disk: Path, start_worker:
     finally:
         db.connection.execute("alter table graphile_worker._private_jobs set tablespace pg_default")
         db.connection.execute("drop tablespace small")
+
+
+def test_a_full_queue_of_notifications_is_waited_for(db: Database, start_worker: StartWorker) -> None:
+    jobs = add(db, 3)
+    db.connection.execute("""
+        create function tell() returns trigger language plpgsql as $$
+        begin
+            perform pg_notify('deleted', old.id::text);
+            return old;
+        end $$;
+        create trigger tell before delete on graphile_worker._private_jobs for each row execute function tell();
+    """)
+    with psycopg.connect(db.app.database.conninfo, autocommit=True) as listener:
+        listener.execute("listen anything")
+        with listener.transaction():  # which keeps it from reading what comes
+            listener.execute("select 1")
+            with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+                db.connection.execute(
+                    "select pg_notify('anything', n || repeat('x', 7900)) from generate_series(1, 1000) n"
+                )
+            worker = start_worker("--processes", "1")
+            worker.wait_for("database_unavailable")
+            assert "NOTIFY queue" in outages(worker)[0]
+    db.value("select pg_notification_queue_usage()")  # which empties it
+    settled(db, worker, jobs)
 
 
 def test_a_server_without_memory_for_locks_is_waited_for(db: Database, start_worker: StartWorker) -> None:

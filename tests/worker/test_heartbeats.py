@@ -6,6 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from tests.worker.conftest import parent_of
+
 if TYPE_CHECKING:
     from tests.worker.conftest import Database, StartWorker
 
@@ -56,6 +58,36 @@ def test_another_host_takes_over_from_one_that_was_killed_with_all_its_processes
     assert db.value("select max(attempt) from effects") == 1
     assert survivor.stop() == 0
     assert db.locked() == 0
+
+
+def test_a_job_that_cannot_be_given_back_keeps_none_of_other_dead_workers(
+    db: Database, start_worker: StartWorker
+) -> None:
+    ids = []
+    for worker_id in ("dead-1", "dead-2", "dead-3"):
+        job = db.app.add_job("elsewhere")
+        ids.append(job.id)
+        db.connection.execute(
+            "insert into graphile_worker._pgtasks_workers (id, heartbeat_at) values (%s, now() - interval '1 hour')",
+            (worker_id,),
+        )
+        db.connection.execute(
+            "update graphile_worker._private_jobs set locked_at = now(), locked_by = %s, attempts = 1 where id = %s",
+            (worker_id, job.id),
+        )
+    db.connection.execute("""
+        create function refuse() returns trigger language plpgsql as $$ begin raise 'not this one'; end $$;
+        create trigger refuse before update on graphile_worker._private_jobs
+            for each row when (old.locked_by in ('dead-1', 'dead-3')) execute function refuse();
+    """)
+    worker = start_worker("--processes", "1", env={"PGTASKS_STALE_AFTER": "1"})
+    assert worker.wait_for("worker_lost")["worker"] == "dead-2"
+    for worker_id in ("dead-1", "dead-3"):
+        assert worker.wait_for("statement_refused", worker=worker_id)["error"] == "not this one"
+    db.connection.execute("drop trigger refuse on graphile_worker._private_jobs")
+    worker.wait_for("worker_lost", count=3)
+    assert [db.job(id_).attempts for id_ in ids] == [0, 0, 0]
+    assert worker.stop() == 0
 
 
 def test_a_job_whose_hosts_die_over_it_fails_for_good_in_the_end(db: Database, start_worker: StartWorker) -> None:
@@ -112,6 +144,29 @@ def test_a_process_that_was_stopped_for_too_long_loses_its_jobs_and_changes_noth
     db.wait(lambda: later.id in db.effects(), "a job that was added later")
     assert worker.stop() == 0
     assert db.locked() == 0
+
+
+def test_a_dead_process_has_no_heartbeats_even_if_the_zygote_does_not_say_that_it_is_dead(
+    db: Database, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--processes", "2", env=QUICK)
+    worker.wait_for("worker_ready")
+    dead, other = (record["worker"] for record in worker.records("process_started"))
+    pid = worker.process_ids()[0]
+
+    def alike() -> bool:
+        found = beats(db)
+        return found.get(dead) == found[other]
+
+    db.wait(alike, "a heartbeat of both")
+    zygote = parent_of(pid)
+    os.kill(zygote, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    db.wait(lambda: not alike(), "a heartbeat of the other one alone")
+    os.kill(zygote, signal.SIGCONT)
+    worker.wait_for("process_exited", pid=pid)
+    worker.wait_for("process_started", count=3)
+    assert worker.stop() == 0
 
 
 def test_a_supervisor_that_was_stopped_is_taken_for_dead_and_goes_on_with_new_processes(

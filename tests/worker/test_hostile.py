@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import pty
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.worker.conftest import Database, StartWorker
+
+
+def seconds_between(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """How much later the other record was written."""
+    began, ended = (dt.datetime.fromisoformat(record["timestamp"]) for record in (one, other))
+    return (ended - began).total_seconds()
+
 
 WAITING_CLAIMS = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%%claim_jobs%%'"
 
@@ -135,14 +144,67 @@ def test_a_row_that_somebody_has_locked_does_not_keep_the_others_of_a_dead_proce
     assert db.job(held.id).attempts == db.job(held.id).max_attempts
 
 
-def test_a_worker_whose_database_refuses_every_claim_ends_as_a_crash_loop(
+def test_a_claim_that_the_database_refuses_is_tried_again_and_charges_no_job(
     db: Database, start_worker: StartWorker
 ) -> None:
-    worker = start_worker("--processes", "2")
-    worker.wait_for("worker_ready")
+    held = db.app.add_job("wait_for_row", {"permit": "go"}, max_attempts=1)
+    worker = start_worker("--processes", "1")
+    db.wait_for_effects(1, "began")
     db.connection.execute("alter function graphile_worker._pgtasks_claim_jobs rename to gone")
-    db.app.add_job("note")
-    assert worker.wait() == 7
+    after = db.app.add_job("note")
+    refusal = worker.wait_for("statement_refused", statement="claim_jobs")
+    assert "_pgtasks_claim_jobs" in refusal["error"]
+    db.connection.execute("alter function graphile_worker.gone rename to _pgtasks_claim_jobs")
+    db.wait_for_effects(1)
+    db.permit("go")
+    db.wait_until_empty()
+    assert db.effects() == [after.id, held.id]
+    assert worker.records("process_exited") == []
+    assert worker.stop() == 0
+
+
+def test_an_end_that_the_database_refuses_is_kept_and_written_when_it_is_not_refused_any_more(
+    db: Database, start_worker: StartWorker
+) -> None:
+    db.connection.execute("""
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            if not exists (select from permits) then
+                raise exception 'not now';
+            end if;
+            return new;
+        end $$;
+        create trigger refuse before update on graphile_worker._private_jobs
+        for each row when (new.last_error is not null) execute function refuse();
+    """)
+    failing = db.app.add_job("fail", max_attempts=1)
+    worker = start_worker("--processes", "1", modules=("tests.worker.refused",))
+    worker.wait_for("job_unwritable", job_id=failing.id)
+    # Each claim first gives back what is locked for this worker without its knowing.
+    after = db.app.add_job("note")
+    db.wait_for_effects(1)
+    assert db.effects() == [after.id]
+    assert db.job(failing.id).locked_by
+    db.permit("go")
+    worker.wait_for("job_failed", job_id=failing.id)
+    assert db.job(failing.id).attempts == 1
+    assert db.effects("tried") == [failing.id]
+    assert len(worker.records("job_unwritable")) == 1
+    assert worker.stop() == 0
+
+
+def test_a_process_that_gets_no_thread_leaves_jobs_to_others_for_a_while(
+    db: Database, start_worker: StartWorker
+) -> None:
+    job = db.app.add_job("note")
+    worker = start_worker("--processes", "1", modules=("tests.worker.threadless",))
+    fourth = worker.wait_for("no_thread", 4)
+    first = worker.records("no_thread")[0]
+    assert seconds_between(first, fourth) > 0.05 + 0.1 + 0.2  # the least of its pauses
+    mending = db.app.add_job("give_threads", priority=-1)
+    db.wait_until_empty()
+    assert db.effects() == [mending.id, job.id]
+    assert worker.stop() == 0
 
 
 def test_a_job_that_the_database_cannot_fail_does_not_take_others_with_it(
@@ -198,6 +260,51 @@ def test_a_worker_without_standard_streams_runs_its_jobs(db: Database, database:
     )
     assert done.returncode == 0
     assert len(db.effects()) == 1
+
+
+def test_a_worker_whose_output_nobody_reads_runs_the_jobs_of_an_application_that_prints(
+    db: Database, database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "printing.py").write_text("print('hello')\nfrom tests.worker.jobs import *\n")
+    db.app.add_job("note")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "pgtasks", "worker", "printing", "--once", "--processes", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PGTASKS_DATABASE_URL": database, "PYTHONUNBUFFERED": "", "PYTHONPATH": str(ROOT)},
+        stdout=theirs,
+        timeout=LONG,
+        check=False,
+    )
+    os.close(theirs)
+    assert done.returncode == 0
+    assert len(db.effects()) == 1
+
+
+def test_a_program_that_a_job_starts_inherits_no_socket(db: Database, start_worker: StartWorker) -> None:
+    db.app.add_job("list_inheritable")
+    assert start_worker("--once", "--processes", "1").wait() == 0
+    assert db.effects("inheritable: []")
+
+
+def test_a_job_that_asks_the_terminal_has_none_and_stops_no_process(db: Database, start_worker: StartWorker) -> None:
+    ours, theirs = pty.openpty()
+    # Its session's terminal is the one that the fixture's session gets by opening it first.
+    name = os.ttyname(theirs)
+    take = f"import os, sys; os.open({name!r}, os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
+    worker = start_worker("--processes", "1", before=(sys.executable, "-c", take))
+    worker.wait_for("worker_ready")
+    worker.signal(signal.SIGHUP)  # those of a fresh interpreter have none either
+    worker.wait_for("application_reloaded")
+    db.app.add_job("ask_terminal")
+    db.wait_for_effects(1, "nobody to ask")
+    os.write(ours, b"\x03")
+    worker.wait_for("worker_draining", signal="SIGINT")
+    assert worker.wait() == 0
+    assert {record["status"] for record in worker.records("process_exited")} == {"exit code 0"}
+    for end in (ours, theirs):
+        os.close(end)
 
 
 def test_term_during_a_long_import_ends_the_worker_and_its_import(start_worker: StartWorker, tmp_path: Path) -> None:

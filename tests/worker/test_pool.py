@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import resource
 import signal
+import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from tests.worker.conftest import alive, parent_of
+from pgtasks.worker import zygotes
+from pgtasks.worker.slots import SlotTable
+from pgtasks.worker.zygotes import ZygoteClient
+from tests.worker.conftest import LONG, alive, parent_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.worker.conftest import Database, StartWorker
 
 
@@ -294,6 +299,49 @@ def idle():
     worker = start_worker("--processes", "1", modules=("tidy",), cwd=tmp_path)
     worker.wait_for("worker_ready")
     assert worker.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_a_zygote_that_can_open_nothing_more_refuses_a_process_until_it_can(
+    db: Database, start_worker: StartWorker
+) -> None:
+    worker = start_worker("--processes", "1")
+    worker.wait_for("worker_ready")
+    zygote = parent_of(worker.process_ids()[0])
+    taken = {int(path.name) for path in Path(f"/proc/{zygote}/fd").iterdir()}
+    limits = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
+    lowest_free = min({*range(max(taken) + 2)} - taken)
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    worker.signal(signal.SIGTTIN)
+    assert "Too many open files" in worker.wait_for("process_refused")["error"]
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, limits)
+    worker.wait_for("worker_ready", processes=2)
+    assert worker.stop() == 0
+
+
+def test_a_zygote_that_does_not_answer_is_killed_and_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zygotes, "_ANSWER_SECONDS", 0.01)
+    zygote = ZygoteClient.fresh()
+    table = SlotTable.create(1, 1)
+
+    async def spawn() -> None:
+        lost = asyncio.Event()
+        zygote.attach(lambda *_: None, lambda *_: None, lost.set)
+        os.kill(zygote._process._pid, signal.SIGSTOP)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            spawning = asyncio.create_task(
+                zygote.spawn(index=0, worker_id="w", settings="", control=theirs, slots=table)
+            )
+            async with asyncio.timeout(LONG):
+                await lost.wait()
+        spawning.cancel()
+        await asyncio.wait([spawning])
+        zygote.detach()
+
+    asyncio.run(spawn())
+    zygote.close()
+    table.close()
 
 
 def test_a_process_whose_interpreter_a_job_keeps_does_not_outlive_the_supervisor(

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pty
+import shutil
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.running import run_script
-from tests.worker.conftest import alive, parent_of
+from tests.worker.conftest import alive, parent_of, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,18 @@ def stamp(payload, ctx):
         ).fetchone() is None:
             time.sleep(0.01)
 {more}
+"""
+
+
+ENDS_ITS_ZYGOTE = """
+import asyncio
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        os.kill(os.getppid(), 9)
+        time.sleep(60)
+
+asyncio.set_event_loop_policy(Policy())
 """
 
 
@@ -183,6 +196,8 @@ def test_hup_with_broken_code_under_load_says_why_and_changes_nothing(
         ("os._exit(5)", "ended the process that did it (exit code 5)"),
         ("os.kill(os.getpid(), 9)", "ended the process that did it (killed by SIGKILL)"),
         ("os.register_at_fork(after_in_child=lambda: os._exit(3))", "ended before they were ready"),
+        ("os.register_at_fork(before=lambda: os.kill(os.getpid(), 9))", "ended before they were ready"),
+        (ENDS_ITS_ZYGOTE, "ended before they were ready"),
     ],
 )
 def test_code_that_no_process_can_be_made_of_leaves_the_old_one_at_work(
@@ -202,6 +217,35 @@ def test_code_that_no_process_can_be_made_of_leaves_the_old_one_at_work(
     worker.wait_for("worker_ready", count=2)  # its replacement too is of the old code
     db.app.add_job("stamp", {})
     db.wait_for_effects(2, "one")
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", shutil.which("false")])
+def test_a_reload_for_which_no_process_can_be_started_leaves_the_old_ones_at_work(
+    db: Database, start_worker: StartWorker, project: Project, python: str
+) -> None:
+    gone = f"import sys; sys.executable = {python!r}"
+    worker = start_worker(modules=("shop",), cwd=project.directory, before=prepared(gone))
+    worker.wait_for("worker_ready")
+    hang_up(worker)
+    failed = worker.wait_for("reload_failed")
+    assert "import" in failed["error"]
+    assert "exception" not in failed
+    db.app.add_job("stamp", {})
+    db.wait_for_effects(1, "one")
+    assert worker.stop() == 0
+
+
+def test_a_reload_without_the_working_directory_leaves_the_old_processes_at_work(
+    db: Database, start_worker: StartWorker, project: Project
+) -> None:
+    worker = start_worker(modules=("shop",), cwd=project.directory)
+    worker.wait_for("worker_ready")
+    shutil.rmtree(project.directory)
+    hang_up(worker)
+    assert str(project.directory) in worker.wait_for("reload_failed")["error"]
+    db.app.add_job("stamp", {})
+    db.wait_for_effects(1, "one")
     assert worker.stop() == 0
 
 
@@ -307,6 +351,25 @@ def test_a_changed_file_reloads_and_is_named(db: Database, start_worker: StartWo
     assert worker.records("application_reloading")[0]["reason"] == "shop.py changed"
     db.app.add_job("stamp", {})
     db.wait_for_effects(1, "two")
+    assert worker.stop() == 0
+
+
+def test_a_reload_looks_for_modules_where_the_start_did(
+    db: Database, start_worker: StartWorker, project: Project, tmp_path: Path
+) -> None:
+    project.write("one", "import json, pathlib\npathlib.Path(f'path-{os.getpid()}').write_text(json.dumps(sys.path))")
+    script = tmp_path / "bin" / "pgtasks"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom pgtasks.cli import main\nsys.exit(main(sys.argv[4:]))")
+    before = (sys.executable, str(script))
+    worker = start_worker("--processes", "1", modules=("shop",), cwd=project.directory, before=before)
+    worker.wait_for("worker_ready")
+    hang_up(worker)
+    worker.wait_for("application_reloaded")
+    first, second = (json.loads(file.read_text()) for file in project.directory.glob("path-*"))
+    assert first == second
+    assert first[0] == str(project.directory)
+    assert str(script.parent) not in first
     assert worker.stop() == 0
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -11,10 +15,14 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.worker.conftest import alive
+from tests.worker.conftest import LONG, ROOT, alive, prepared
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.worker.conftest import Database, StartWorker
+
+WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 
 
 @pytest.mark.parametrize("task", ["work", "work_async"])
@@ -90,6 +98,42 @@ def test_a_third_signal_kills_and_even_then_the_jobs_are_given_back(db: Database
     assert db.locked() == 0
 
 
+def test_jobs_of_killed_processes_are_given_back_while_housekeeping_waits_for_a_lock(
+    db: Database, database: str, start_worker: StartWorker
+) -> None:
+    assert start_worker("--once", "--processes", "1").wait() == 0  # registers the tasks, which takes the same table
+    waits = (
+        "select from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'pgtasks supervisor%%'"
+    )
+    with psycopg.connect(database) as other:
+        other.execute("lock table graphile_worker._pgtasks_forgotten_names in access exclusive mode")
+        job = db.app.add_job("hold")
+        worker = start_worker("--processes", "1")
+        db.wait_for_effects(1, "began")
+        db.wait(lambda: db.rows(waits), "the supervisor to wait for it")
+        worker.signal(signal.SIGQUIT)
+        assert worker.wait() == 9
+        assert (db.job(job.id).attempts, db.locked()) == (0, 0)
+    assert worker.records("jobs_left_locked") == []
+
+
+def test_a_worker_that_cannot_give_jobs_back_at_its_end_says_so(
+    db: Database, database: str, start_worker: StartWorker
+) -> None:
+    job = db.app.add_job("hold")
+    hasty = prepared("import pgtasks.worker.supervisor as s; s._RECOVERY_SECONDS = 0.1")
+    worker = start_worker("--processes", "1", before=hasty)
+    db.wait_for_effects(1, "began")
+    with psycopg.connect(database) as other:
+        other.execute("lock table graphile_worker._private_jobs in exclusive mode")
+        worker.signal(signal.SIGQUIT)
+        assert worker.wait() == 9
+        assert db.job(job.id).locked_at is not None
+    worker.wait_for("jobs_left_locked")
+    assert "they stay locked until" in worker.text
+    assert "they were given back" not in worker.text
+
+
 def test_processes_end_and_give_their_jobs_back_when_the_supervisor_is_killed(
     db: Database, start_worker: StartWorker
 ) -> None:
@@ -113,3 +157,103 @@ def test_a_worker_stops_while_the_database_is_away(db: Database, database: str, 
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
         worker.wait_for("listen_lost")
         assert worker.stop() == 0
+
+
+def test_signals_that_come_when_all_work_is_done_change_nothing(db: Database, start_worker: StartWorker) -> None:
+    worker = start_worker("--once", "--processes", "1")
+    worker.wait_for("worker_stopped")
+    with contextlib.suppress(ProcessLookupError):
+        while worker.process.poll() is None:
+            worker.signal(signal.SIGINT)
+            worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+OF_LITTLE_PATIENCE = """
+import sys
+from pgtasks.cli import main
+from pgtasks.logs import writing
+
+writing._PATIENCE = 0.05
+sys.exit(main())
+"""
+
+
+def test_term_is_obeyed_though_nobody_reads_the_log(db: Database, start_worker: StartWorker, tmp_path: Path) -> None:
+    job = db.app.add_job("hold")
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    options = ("--processes", "1", "--shutdown-timeout", "0")
+    script = f'python=$1; shift 3; exec "$python" -c \'{OF_LITTLE_PATIENCE}\' "$@" 2>{shlex.quote(str(pipe))}'
+    worker = start_worker(*options, before=("/bin/sh", "-c", script, "sh"))
+    with pipe.open() as log:
+        while "worker_ready" not in log.readline():
+            assert worker.process.poll() is None
+        filling = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        for size in (4096, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(filling, b"-" * size)
+        os.close(filling)
+        db.wait_for_effects(1, "began")
+        worker.signal(signal.SIGUSR1)
+        assert worker.stop() == 9
+    assert db.job(job.id).attempts == 0
+
+
+# While it starts
+
+
+def test_term_is_obeyed_while_the_start_waits_for_the_database(
+    db: Database, database: str, start_worker: StartWorker
+) -> None:
+    with psycopg.connect(database) as other:
+        other.execute("lock table graphile_worker._private_tasks in access exclusive mode")
+        worker = start_worker("--processes", "1")
+        db.wait(lambda: db.value(WAITING) > 0, "the wait")
+        assert worker.stop() == 0
+        assert db.value(WAITING) == 0
+    worker.wait_for("worker_stopped", message="told to stop while it was starting")
+
+
+def test_signals_for_the_pool_are_harmless_before_there_is_one(
+    db: Database, database: str, start_worker: StartWorker
+) -> None:
+    with psycopg.connect(database) as other:
+        other.execute("lock table graphile_worker._private_tasks in access exclusive mode")
+        worker = start_worker("--processes", "1")
+        db.wait(lambda: db.value(WAITING) > 0, "the wait")
+        for number in (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP):
+            worker.signal(number)
+    worker.wait_for("worker_ready", processes=1)
+    assert worker.stop() == 0
+
+
+TOLD_AT_THE_LAST_INSTANT = """
+import os, signal, sys
+from pgtasks.cli import main
+from pgtasks.worker.supervisor import Supervisor
+
+make = Supervisor.__init__
+
+def make_and_be_told(self, *args, **kwargs):
+    make(self, *args, **kwargs)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+Supervisor.__init__ = make_and_be_told
+sys.exit(main(["worker", "tests.worker.jobs", "--processes", "1"]))
+"""
+
+
+def test_term_just_before_the_supervisor_runs_is_obeyed(db: Database, database: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD_AT_THE_LAST_INSTANT],
+        cwd=ROOT,
+        env={**os.environ, "PGTASKS_DATABASE_URL": database},
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "told to stop while it was starting" in done.stderr

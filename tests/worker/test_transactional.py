@@ -79,6 +79,18 @@ def test_processes_that_are_killed_between_write_and_commit_leave_the_ledger_exa
     assert db.value("select count(*) from ledger where attempt > 1") >= 20
 
 
+def test_handlers_that_take_a_second_connection_do_not_starve_each_other(
+    db: Database, start_worker: StartWorker
+) -> None:
+    jobs = [db.app.add_job("pay", {"then": "wait"}) for _ in range(3)]
+    worker = start_worker("--processes", "1", "--concurrency", "3", env={"PGTASKS_POOL_MAX_SIZE": "3"})
+    db.wait_for_effects(3, "began")
+    db.permit("go")
+    db.wait_until_empty()
+    assert sorted(db.rows("select job_id, attempt from ledger")) == [(job.id, 1) for job in jobs]
+    assert worker.stop() == 0
+
+
 def test_a_task_without_a_transaction_says_so(db: Database, start_worker: StartWorker) -> None:
     job = db.app.add_job("no_transaction")
     assert start_worker("--once", "--processes", "1").wait() == 0

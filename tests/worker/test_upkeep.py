@@ -69,6 +69,16 @@ def test_names_are_restored_also_after_the_database_was_away(db: Database) -> No
     while_restoring(db, test)
 
 
+def test_names_are_restored_also_after_the_database_refused_to(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    def test() -> None:
+        db.wait(lambda: "statement_refused" in caplog.text, "the refusal")
+        db.connection.execute("alter function graphile_worker.broken rename to _pgtasks_restore_names")
+        db.wait(lambda: len(registered(db)) == 2, "the tasks")
+
+    db.connection.execute("alter function graphile_worker._pgtasks_restore_names rename to broken")
+    while_restoring(db, test)
+
+
 def test_a_breaking_step_is_found_without_a_word_of_it(db: Database) -> None:
     async def run() -> int:
         pool = Pool(db.app.database.conninfo, max_connections=1, application_name="upkeep")
