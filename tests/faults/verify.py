@@ -146,7 +146,8 @@ def _none_ran_twice_without_need(evidence: _Evidence) -> int:
         for run, _ in pairwise(runs):
             if run.end in FAILED and run.pid not in evidence.faults:
                 continue
-            told = (job, run.worker, run.attempt) in evidence.confirmed
+            # A job that failed and was added again by its key has the same attempt once more.
+            told = run.end not in FAILED and (job, run.worker, run.attempt) in evidence.confirmed
             assert not told, f"ran again although the database knew of its success: {_tell(evidence, {job})}"
             excused = run.end == "failed" or run.pid in evidence.faults
             assert excused, f"ran again for no reason: {_tell(evidence, {job})}"
