@@ -184,9 +184,12 @@ def _check_attempts(evidence: _Evidence, job: int, runs: list[Run]) -> None:
         attempts = last.attempt - 1
         earlier.remove(last)
     killed = {pid for charged, pid in evidence.charged if charged == job}
-    # A run that failed in a process that was hurt may not have been written, and then goes back as it was.
-    failed = {(run.pid, run.attempt) for run in earlier if run.end in FAILED and run.pid not in killed}
-    least = len(killed) + sum(pid not in evidence.faults for pid, _ in failed)
+    charged_at = {run.pid: run.attempt for run in runs if run.pid in killed}
+    failed = {(run.pid, run.attempt) for run in earlier if run.end in FAILED}
+    # The last run in a process that was killed may be what the job was charged for. And a run that failed in a process
+    # that was hurt may not have been written, and then goes back as it was.
+    sure = {(pid, attempt) for pid, attempt in failed if attempt != charged_at.get(pid)}
+    least = len(killed) + sum(pid not in evidence.faults for pid, _ in sure)
     most = len(killed) + len(failed)
     assert least <= attempts <= most, f"{attempts} attempts, expected {least} to {most}: {_tell(evidence, {job})}"
 
