@@ -11,7 +11,7 @@ import enum
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from pgtasks import codec
 from pgtasks.errors import JobOptionError, did_you_mean
@@ -19,11 +19,24 @@ from pgtasks.errors import JobOptionError, did_you_mean
 JobKeyMode = Literal["replace", "preserve_run_at", "unsafe_dedupe"]
 """What happens to a job that has the same key: see `docs/reference/jobs.md`."""
 
+EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+"""Where PostgreSQL's times begin."""
+MICROSECOND = dt.timedelta(microseconds=1)
+EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
+LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 _SMALLINT = range(-(2**15), 2**15)
 _MAX_NAME_LENGTH = 128
 _MAX_KEY_LENGTH = 512
 _LONGEST_DELAY = 9e12
 """Seconds, 285,000 years: PostgreSQL's times end in the year 294276, and its intervals at 292,000 years."""
+
+
+def time_at(micros: int) -> dt.datetime:
+    """Return the time so many microseconds after the beginning of 2000, or the nearest that a datetime can hold."""
+    try:
+        return EPOCH + dt.timedelta(0, 0, micros)
+    except OverflowError:
+        return EARLIEST if micros < 0 else LATEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,16 @@ class Job:
     flags: tuple[str, ...] = ()
     """Its flags, sorted; a worker skips a job that has a forbidden one."""
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Decode a field that the maker of this job has left for when it is asked for."""
+            decode = self.__dict__.get("_later", {}).get(name)
+            if decode is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value = self.__dict__[name] = decode(self._row)
+            return value
+
     @cached_property
     def payload(self) -> Any:
         """The payload as a Python value.
@@ -80,6 +103,12 @@ class Job:
             PayloadError: no Python value stands for the stored JSON.
         """
         return codec.decode(self.payload_json)
+
+    @cached_property
+    def locked_micros(self) -> int:
+        """`locked_at` in microseconds since 2000, as PostgreSQL keeps it."""
+        assert self.locked_at is not None, "a job that nobody holds has no claim"
+        return (self.locked_at - EPOCH) // MICROSECOND
 
     @property
     def claim(self) -> Claim:
@@ -170,8 +199,7 @@ SUCCESS = Outcome(OutcomeKind.SUCCESS)
 RETURN = Outcome(OutcomeKind.RETURN)
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """A job with its outcome, on the way to the database."""
 
     job: Job

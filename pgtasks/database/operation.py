@@ -34,11 +34,14 @@ class Operation(Generic[T]):
     parameters: Sequence[Any]
     decode: Callable[[list[Row]], T]
     """Makes the result of all the rows."""
+    adapters: AdaptersMap = ADAPTERS
+    """How the rows are read."""
 
 
 def run(connection: Connection[Any], operation: Operation[T]) -> T:
     """Run `operation` on a blocking connection, within whatever transaction is open there."""
     with _Cursor(connection, row_factory=tuple_row) as cursor:
+        cursor.read_with = operation.adapters
         cursor.execute(operation.query, operation.parameters, binary=True)
         return operation.decode(cursor.fetchall())
 
@@ -57,17 +60,22 @@ def run_within(connection: Connection[Any], operation: Operation[T], seconds: fl
 async def run_async(connection: AsyncConnection[Any], operation: Operation[T]) -> T:
     """Run `operation` on an asyncio connection, within whatever transaction is open there."""
     async with _AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        cursor.read_with = operation.adapters
         await cursor.execute(operation.query, operation.parameters, binary=True)
         return operation.decode(await cursor.fetchall())
 
 
 class _Cursor(RawCursor[Row]):
+    read_with = ADAPTERS
+
     @property
     def adapters(self) -> AdaptersMap:
-        return ADAPTERS
+        return self.read_with
 
 
 class _AsyncCursor(AsyncRawCursor[Row]):
+    read_with = ADAPTERS
+
     @property
     def adapters(self) -> AdaptersMap:
-        return ADAPTERS
+        return self.read_with

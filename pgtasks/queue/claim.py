@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pgtasks.database import Operation
-from pgtasks.queue.rows import job_from_row
+from pgtasks.database.adapt import UNREAD_TIMES
+from pgtasks.queue.rows import job_from_claim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def claim_jobs(
     that may die.
     """
     parameters = (worker_id, list(tasks), list(forbidden_flags), limit, free_slots)
-    return Operation("claim_jobs", sql.get("claim_jobs"), parameters, _claimed)
+    return Operation("claim_jobs", sql.get("claim_jobs"), parameters, _claimed, UNREAD_TIMES)
 
 
 def has_runnable(sql: Statements, tasks: Sequence[str], forbidden_flags: Sequence[str]) -> Operation[bool]:
@@ -62,7 +63,7 @@ def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 100
 
 
 def _claimed(rows: list[Row]) -> list[Job]:
-    return [job_from_row(row, row[14], row[15]) for row in rows]
+    return [job_from_claim(row) for row in rows]
 
 
 def _restored(rows: list[Row]) -> Restored:

@@ -6,13 +6,34 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgtasks.database import Operation
+from pgtasks.job import OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pgtasks.database import Row
-    from pgtasks.job import Claim, Job, Outcome
+    from pgtasks.job import Claim, Completion, Job, Outcome
     from pgtasks.sql import Statements
+
+
+def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completion]) -> Operation[dict[int, str]]:
+    """Write how jobs ended that `worker_id` ran: the quick way, which deletes at once what has succeeded.
+
+    Returns:
+        What `finish_jobs` does, and `left` for successes that could not be dealt with so; that function tells why.
+    """
+    done = [completion.job for completion in completions if completion.outcome.kind is OutcomeKind.SUCCESS]
+    successes = _array(job.id for job in done), _array(job.locked_micros for job in done)
+    deleted = dict.fromkeys([job.id for job in done], "deleted")
+
+    def decode(rows: list[Row]) -> dict[int, str]:
+        return deleted | dict(rows) if rows else deleted
+
+    if len(done) == len(completions):
+        return Operation("finish_successes", sql.get("finish_successes"), (worker_id, *successes), decode)
+    others = [completion for completion in completions if completion.outcome.kind is not OutcomeKind.SUCCESS]
+    ends = _ends(worker_id, [(completion.job.claim, completion.outcome) for completion in others])
+    return Operation("finish_all", sql.get("finish_all"), (*ends, *successes), decode)
 
 
 def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Outcome]]) -> Operation[dict[int, str]]:
@@ -24,17 +45,7 @@ def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Out
         transaction has locked the job's row, so that nothing was done and the end is to be written again later. A job
         that is not in the result was lost to somebody else, and nothing was changed.
     """
-    parameters = (
-        worker_id,
-        [claim.job_id for claim, _ in ends],
-        [claim.locked_at for claim, _ in ends],
-        [outcome.kind.value for _, outcome in ends],
-        [outcome.error for _, outcome in ends],
-        [outcome.delay for _, outcome in ends],
-        [outcome.payload_json for _, outcome in ends],
-        [claim.keyed for claim, _ in ends],
-    )
-    return Operation("finish_jobs", sql.get("finish_jobs"), parameters, dict)
+    return Operation("finish_jobs", sql.get("finish_jobs"), _ends(worker_id, ends), dict)
 
 
 def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:
@@ -98,3 +109,21 @@ def _released(rows: list[Row]) -> Released:
 
 def _sweep_counts(rows: list[Row]) -> dict[str, int]:
     return dict(zip(("jobs", "queues", "restored_queues"), rows[0], strict=True))
+
+
+def _ends(worker_id: str, ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:
+    return (
+        worker_id,
+        [claim.job_id for claim, _ in ends],
+        [claim.locked_at for claim, _ in ends],
+        [outcome.kind.value for _, outcome in ends],
+        [outcome.error for _, outcome in ends],
+        [outcome.delay for _, outcome in ends],
+        [outcome.payload_json for _, outcome in ends],
+        [claim.keyed for claim, _ in ends],
+    )
+
+
+def _array(numbers: Iterable[int]) -> str:
+    """Return numbers as the text of an array, which is made in a tenth of the time that the driver takes for a list."""
+    return f"{{{','.join(map(str, numbers))}}}"

@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 0c15b7e894de387a
+-- functions: revision 1, digest 5396fcf6ef7afb41
 
 sequence job_queues_id_seq
 
@@ -222,6 +222,14 @@ function _pgtasks_find_unused_tasks(among integer[], max_tasks integer)
 
 function _pgtasks_finish_jobs(worker_id text, ids bigint[], locked_ats timestamp with time zone[], outcomes text[], last_errors text[], delays double precision[], payloads json[], had_keys boolean[], wait_for_locks boolean DEFAULT true)
   returns TABLE(id bigint, state text)
+  language plpgsql
+  volatile
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+
+function _pgtasks_finish_successes(worker_id text, ids bigint[], locked_ats bigint[])
+  returns bigint[]
   language plpgsql
   volatile
   set plan_cache_mode=force_generic_plan

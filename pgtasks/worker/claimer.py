@@ -59,6 +59,7 @@ class Claimer:
         forbidden_flags: flags of jobs to leave alone.
         concurrency: slots of this process.
         free_slots: how many of them have no job.
+        handed_over: how many jobs from the queue were handed over without a slot.
         known_ids: ids of all jobs that the process holds, apart from those in the queue.
         on_change: called after each claim, and before it, so that the process can publish its state.
         on_answer: called when a claim was answered, or could not be since the database is away or refuses it.
@@ -76,6 +77,7 @@ class Claimer:
         forbidden_flags: Sequence[str],
         concurrency: int,
         free_slots: Callable[[], int],
+        handed_over: Callable[[], int],
         known_ids: Callable[[], list[int]],
         on_change: Callable[[], None],
         on_answer: Callable[[], None],
@@ -91,6 +93,7 @@ class Claimer:
         self._forbidden_flags = forbidden_flags
         self._concurrency = concurrency
         self._free_slots = free_slots
+        self._handed_over = handed_over
         self._known_ids = known_ids
         self._on_change = on_change
         self._on_answer = on_answer
@@ -165,15 +168,18 @@ class Claimer:
             await self._wanted.wait()
             self._wanted.clear()
             while not (self._exhausted or self._suspended or self._stopping.is_set()):
-                free = max(0, self._free_slots() - len(self.queue))
+                free = max(0, self._free_slots() - self._backlog())
                 limit = self._limit(free)
                 if limit == 0 or not await self._claim(limit, free):
                     break
 
+    def _backlog(self) -> int:
+        return len(self.queue) + self._handed_over()
+
     def _limit(self, free: int) -> int:
         seconds = math.inf if self._mean_seconds is None else max(self._mean_seconds, 1e-6)
         most_ahead = min(_MOST_AHEAD, int(self._concurrency * _AHEAD_SECONDS / seconds))
-        waiting = max(0, len(self.queue) - self._free_slots())
+        waiting = max(0, self._backlog() - self._free_slots())
         ahead = most_ahead - waiting
         # A little room ahead is not worth a statement; wait until half of it is empty, unless a slot stands free.
         if free == 0 and ahead * 2 < most_ahead:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.job import OutcomeKind
 from pgtasks.logs import get_logger
-from pgtasks.queue.finish import finish_jobs
+from pgtasks.queue.finish import finish_batch, finish_jobs
 from pgtasks.worker.failure import summary_of, trace_of
 from pgtasks.worker.link import took_too_long
 
@@ -117,18 +117,21 @@ class Completer:
             asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
         return written
 
-    async def _finish(self, batch: list[Completion]) -> tuple[dict[int, str], int]:
+    async def _finish(self, batch: list[Completion], *, quickly: bool = True) -> tuple[dict[int, str], int]:
         """Have the database end the claims of a batch; returns what became of the jobs, and how often it was tried."""
         if not batch:
             return {}, 1
-        ends = [(completion.job.claim, completion.outcome) for completion in batch]
-        operation = finish_jobs(self._link.statements, self._link.worker_id, ends)
+        sql, worker_id = self._link.statements, self._link.worker_id
+        if quickly:
+            operation = finish_batch(sql, worker_id, batch)
+        else:
+            operation = finish_jobs(sql, worker_id, [(one.job.claim, one.outcome) for one in batch])
         try:
             result = await self._link.insist(operation, took_too_long if len(batch) > 1 else None)
         except Exception as error:
             if len(batch) == 1:
                 if (plain := _in_ascii(batch[0])) is not None:
-                    return await self._finish([plain])
+                    return await self._finish([plain], quickly=quickly)
                 job = batch[0].job
                 if job.claim not in self._refused:
                     self._refused.add(job.claim)
@@ -139,10 +142,16 @@ class Completer:
                 self._largest = len(batch) // 2
         else:
             self._largest = min(_LARGEST_BATCH, self._largest + _GROWTH)
+            states, tries = result
+            if left := [one for one in batch if states.get(one.job.id) == "left"]:
+                more, more_tries = await self._finish(left, quickly=False)
+                for completion in left:
+                    del states[completion.job.id]
+                return states | more, tries + more_tries - 1
             return result
         half = len(batch) // 2
-        first, first_tries = await self._finish(batch[:half])
-        second, second_tries = await self._finish(batch[half:])
+        first, first_tries = await self._finish(batch[:half], quickly=quickly)
+        second, second_tries = await self._finish(batch[half:], quickly=quickly)
         return first | second, 1 + max(first_tries, second_tries)
 
     def _write_busy_again(self) -> None:
@@ -168,7 +177,7 @@ def _in_ascii(completion: Completion) -> Completion | None:
     if error is None or error.isascii():
         return None
     plain = error.encode("ascii", "backslashreplace").decode()
-    return replace(completion, outcome=replace(completion.outcome, error=plain))
+    return completion._replace(outcome=replace(completion.outcome, error=plain))
 
 
 def _report(completion: Completion, state: str | None, *, retried: bool) -> None:

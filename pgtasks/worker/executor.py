@@ -3,8 +3,11 @@
 A transactional task's success is the exception: its own transaction has told the database already.
 
 `async def` handlers run as tasks of the event loop, plain functions in threads. Each running job has a slot, and there
-are `concurrency` of them in all. Slots are taken and left in the loop's thread only; threads hand their outcomes over
-through a deque, and wake the loop once for as many as have come together.
+are `concurrency` of them in all. Threads hand their outcomes over through a deque, and wake the loop once for as many
+as have come together.
+
+A thread need not wait for the loop between two jobs: what is handed over to the threads they start by themselves, each
+in the slot that it has, as soon as the job before has succeeded. So short jobs cost few changes of threads.
 """
 
 from __future__ import annotations
@@ -39,13 +42,14 @@ if TYPE_CHECKING:
 log = get_logger("pgtasks.worker")
 _task_log = get_logger("pgtasks.task")
 
-_Start = tuple[int, "Job", "AnyTask", Run]
+_Start = tuple[int, "Job", Run]
 
 
 class Executor:
     """Runs up to `concurrency` jobs at a time and calls `on_ended` in the loop's thread for each that ended.
 
-    It calls `on_no_thread` if a job cannot run since the system gives no thread.
+    It calls `on_no_thread` if a job cannot run since the system gives no thread. Threads ask `may_start`, before they
+    start a job by themselves, whether this process may still start any.
     """
 
     def __init__(
@@ -55,22 +59,29 @@ class Executor:
         slots: ProcessSlots,
         on_ended: Callable[[list[Completion]], None],
         on_no_thread: Callable[[], None],
+        may_start: Callable[[], bool],
     ) -> None:
         self._app = app
         self._slots = slots
         self._on_ended = on_ended
         self._on_no_thread = on_no_thread
+        self._may_start = may_start
         self._loop = asyncio.get_running_loop()
         # Each job starts from the context of the process, so that no context variable leaks from one into another.
         self._context = contextvars.copy_context()
         self._unlimited = Run(self._context)
         self._limited: dict[int, LimitedRun] = {}
         self._limits = limits_of(app)
+        self._all_tasks: dict[str, AnyTask] = {task.name: task for task in app.registry}
+        self._for_threads = {task.name for task in app.registry if not task.is_async} - self._limits.keys()
+        self._concurrency = concurrency
         self._free = list(range(concurrency - 1, -1, -1))
-        self._running: dict[int, Job] = {}
+        self._ready: deque[Job] = deque()
+        self._held: dict[int, Job] = {}
+        """All jobs that were started or handed over and not collected, by what only they have in this process."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = _Threads(concurrency, self._run_in_context)
-        self._ended: deque[tuple[int, Completion]] = deque()
+        self._threads = _Threads(concurrency, self._run_in_thread)
+        self._ended: deque[tuple[int | None, Completion]] = deque()
         self._collecting = False
         self._waiting_for_all: asyncio.Future[None] | None = None
 
@@ -82,28 +93,27 @@ class Executor:
     @property
     def running(self) -> int:
         """How many slots have one."""
-        return len(self._running)
+        return self._concurrency - len(self._free)
 
     @property
-    def running_ids(self) -> list[int]:
-        """The ids of the jobs that run."""
-        return [job.id for job in self._running.values()]
+    def ready(self) -> int:
+        """How many jobs that were handed over have not been started."""
+        return len(self._ready)
+
+    @property
+    def held_ids(self) -> list[int]:
+        """The ids of the jobs that run, or were handed over."""
+        return [job.id for job in self._held.values()]
 
     def start(self, job: Job) -> None:
         """Run `job` in a free slot."""
+        self._held[id(job)] = job
         slot = self._free.pop()
-        self._running[slot] = job
-        task = self._app.registry[job.task]
         run = self._unlimited
         if self._limits and (limit := self._limits.get(job.task)) is not None:
             run = self._limited[slot] = LimitedRun(self._context, limit, job, slot, self._slots)
         self._slots.take(slot, job)
-        try:
-            _ = job.payload  # decoded here, once
-        except PayloadError as error:
-            # No later attempt would read it either.
-            self._end(slot, Completion(job, Outcome(OutcomeKind.FAIL, describe(error))))
-            return
+        task = self._all_tasks[job.task]
         if task.is_async:
             running = self._loop.create_task(self._run_async(slot, job, task, run), context=run.context.copy())
             self._tasks.add(running)
@@ -112,12 +122,36 @@ class Executor:
                 run.task = running
         else:
             try:
-                self._threads.submit((slot, job, task, run))
+                self._threads.submit((slot, job, run))
             except RuntimeError as error:
                 # No thread can be had, and there is none: it is not the job's fault.
                 log.error("no_thread", error=str(error))  # noqa: TRY400 - nothing to learn from our own stack
                 self._end(slot, Completion(job, RETURN))
                 self._on_no_thread()
+
+    def takes(self, job: Job) -> bool:
+        """Whether `job` can be handed over: it needs a thread, and nothing that the loop does when a job starts."""
+        return job.task in self._for_threads
+
+    def hand_over(self, job: Job) -> None:
+        """Leave `job` to the threads, now that all slots are taken."""
+        self._held[id(job)] = job
+        self._ready.append(job)
+
+    def next_ready(self) -> Job | None:
+        """Take the first job that was handed over and has not been started, in any thread."""
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            return None
+
+    def take_back(self) -> list[Job]:
+        """Return what was handed over and has not been started, and start none of it."""
+        jobs = []
+        while (job := self.next_ready()) is not None:
+            del self._held[id(job)]
+            jobs.append(job)
+        return jobs
 
     def ask_to_stop(self, reason: str) -> None:
         """Ask all running jobs to stop. Those that do, by raising something, go back without a charge.
@@ -136,53 +170,68 @@ class Executor:
 
     async def wait_for_all(self, seconds: float) -> None:
         """Wait until no job runs any more, or so many seconds."""
-        if self._running:
+        if self.running:
             self._waiting_for_all = self._loop.create_future()
             await asyncio.wait([self._waiting_for_all], timeout=seconds)
         self._collect()
 
-    def _run_in_context(self, start: _Start) -> None:
-        start[3].context.copy().run(self._run_plain, start)
+    def _run_in_thread(self, start: _Start) -> None:
+        """Run a job, and then what was handed over, until there is none or a job has not succeeded."""
+        slot, job, run = start
+        while True:
+            completion: Completion = run.context.copy().run(self._run_plain, job, run)
+            # The slot remembers a failure until it is written, in case this process dies.
+            following = self._take_ready() if completion.outcome is SUCCESS else None
+            if following is None:
+                self._end(slot, completion)
+                return
+            self._slots.leave(slot)
+            self._slots.take(slot, following)
+            self._end(None, completion)
+            job, run = following, self._unlimited
 
-    def _run_plain(self, start: _Start) -> None:
-        slot, job, task, run = start
+    def _take_ready(self) -> Job | None:
+        return self.next_ready() if self._ready and self._may_start() else None
+
+    def _run_plain(self, job: Job, run: Run) -> Completion:
+        task = self._all_tasks[job.task]
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
-            try:
-                if transactional:
-                    with job_transaction(self._app, job) as connection:
-                        _call(task, _arguments(task, job, run, connection))
-                else:
-                    _call(task, _arguments(task, job, run))
-                outcome = SUCCESS
-            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
-                outcome = run.outcome_of(error)
+            if (outcome := _unreadable(job)) is None:
+                try:
+                    if transactional:
+                        with job_transaction(self._app, job) as connection:
+                            _call(task, _arguments(task, job, run, connection))
+                    else:
+                        _call(task, _arguments(task, job, run))
+                    outcome = SUCCESS
+                except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
+                    outcome = run.outcome_of(error)
         if run.deadline is not None:
             run.end()
-        written = transactional and outcome is SUCCESS
-        self._end(slot, Completion(job, outcome, time.monotonic() - began, written))
+        return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS)
 
     async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
-            try:
-                if transactional:
-                    async with async_job_transaction(self._app, job) as connection:
-                        await _call_async(task, _arguments(task, job, run, connection))
-                else:
-                    await _call_async(task, _arguments(task, job, run))
-                outcome = SUCCESS
-            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
-                outcome = run.outcome_of(error)
+            if (outcome := _unreadable(job)) is None:
+                try:
+                    if transactional:
+                        async with async_job_transaction(self._app, job) as connection:
+                            await _call_async(task, _arguments(task, job, run, connection))
+                    else:
+                        await _call_async(task, _arguments(task, job, run))
+                    outcome = SUCCESS
+                except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
+                    outcome = run.outcome_of(error)
         if run.deadline is not None:
             run.end()
-        written = transactional and outcome is SUCCESS
-        self._end(slot, Completion(job, outcome, time.monotonic() - began, written))
+        self._end(slot, Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS))
 
-    def _end(self, slot: int, completion: Completion) -> None:
-        """Hand a completion over to the loop, from any thread."""
+    def _end(self, slot: int | None, completion: Completion) -> None:
+        """Hand a completion over to the loop, from any thread, and the slot, unless that has its next job."""
         self._ended.append((slot, completion))
         # Two threads may both find the flag down, which costs one call too many; `_collect` puts it down before it
         # empties the deque, so none is ever missed.
@@ -193,17 +242,19 @@ class Executor:
     def _collect(self) -> None:
         self._collecting = False
         completions = []
-        while self._ended:
-            slot, completion = self._ended.popleft()
-            self._slots.leave(slot, failed=completion.outcome.kind is OutcomeKind.RETRY)
-            del self._running[slot]
-            self._free.append(slot)
-            if self._limited and (run := self._limited.pop(slot, None)) is not None:
-                run.forget()
+        ended, held = self._ended, self._held
+        while ended:
+            slot, completion = ended.popleft()
+            del held[id(completion.job)]
+            if slot is not None:
+                self._slots.leave(slot, failed=completion.outcome.kind is OutcomeKind.RETRY)
+                self._free.append(slot)
+                if self._limited and (run := self._limited.pop(slot, None)) is not None:
+                    run.forget()
             completions.append(completion)
         if completions:
             self._on_ended(completions)
-        if self._waiting_for_all is not None and not (self._running or self._waiting_for_all.done()):
+        if self._waiting_for_all is not None and not (self.running or self._waiting_for_all.done()):
             self._waiting_for_all.set_result(None)
 
 
@@ -234,6 +285,15 @@ class _Threads:
         while True:
             self._run(self._queue.get())
             self._idle.release()
+
+
+def _unreadable(job: Job) -> Outcome | None:
+    """Decode the payload, once; return what becomes of a job with which that cannot be done, now or later."""
+    try:
+        _ = job.payload
+    except PayloadError as error:
+        return Outcome(OutcomeKind.FAIL, describe(error))
+    return None
 
 
 def _arguments(task: AnyTask, job: Job, run: Run, connection: Any = None) -> tuple[Any, ...]:

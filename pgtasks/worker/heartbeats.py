@@ -18,6 +18,7 @@ from pgtasks.database.errors import is_outage
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import recover_worker
 from pgtasks.queue.workers import Pulse, heartbeat
+from pgtasks.worker.link import Backoff
 from pgtasks.worker.protocol import ToWorker
 from pgtasks.worker.slots import awake_or_not
 from pgtasks.worker.timeouts import HEARTBEAT
@@ -36,6 +37,8 @@ _BEATS = 7
 """Heartbeats within `stale_after`."""
 _LONGEST_PAUSE = 4.0
 """Seconds between two heartbeats, at most."""
+_SHORTEST_PAUSE = 0.01
+"""Seconds after one that failed, at first: its connection may have been broken for long, and the next one is new."""
 _CHECK_SECONDS = 0.5
 """How often a process looks whether its host's heartbeats go through."""
 
@@ -66,6 +69,7 @@ class Heartbeats:
         self._stale_after = stale_after
         self._max_interruptions = max_interruptions
         self._pause = min(_LONGEST_PAUSE, stale_after / _BEATS)
+        self._backoff = Backoff(_SHORTEST_PAUSE, self._pause)
         self._unbroken_since = self._last = awake_or_not()
 
     async def run(self) -> None:
@@ -77,10 +81,10 @@ class Heartbeats:
                 if dead and (taking_over is None or taking_over.done()):
                     # Beside the heartbeats, which must not wait for it.
                     taking_over = tasks.create_task(self._take_over(dead))
-                await asyncio.sleep(self._pause)
+                await asyncio.sleep(self._pause if dead is not None else self._backoff.next_pause())
 
-    async def _beat(self) -> Sequence[str]:
-        """Send a heartbeat; returns the workers that are to be taken over from."""
+    async def _beat(self) -> Sequence[str] | None:
+        """Send a heartbeat; returns the workers that are to be taken over from, or None if it did not go through."""
         members = {member.worker_id: member for member in self._members() if _beats(member)}
         pulses = [_pulse(member) for member in members.values()]
         began = awake_or_not()
@@ -90,7 +94,8 @@ class Heartbeats:
         except Exception as error:
             if not is_outage(error):
                 raise
-            return ()
+            return None
+        self._backoff.reset()
         for worker_id in census.evicted:
             members.pop(worker_id).tell(ToWorker.EVICT)
         for member in members.values():
@@ -130,9 +135,14 @@ class HeartbeatWatch:
             self.look()
             await asyncio.sleep(min(_CHECK_SECONDS, self._stale_after / 4))
 
+    @property
+    def fresh(self) -> bool:
+        """Whether heartbeats go through, asked from any thread."""
+        return awake_or_not() - self._slots.last_beat <= self._stale_after
+
     def look(self) -> bool:
         """Return whether heartbeats go through."""
-        lost = awake_or_not() - self._slots.last_beat > self._stale_after
+        lost = not self.fresh
         if lost != self.lost:
             self.lost = lost
             if lost:

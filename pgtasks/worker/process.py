@@ -77,7 +77,9 @@ class WorkerProcess:
         if any(task.options.transactional for task in app.registry):
             # Each of their jobs has a connection for as long as it runs, and may want another one meanwhile.
             app.database.make_room(2 * settings.concurrency)
-        self._executor = Executor(app, settings.concurrency, slots, self._ended, self._on_no_thread)
+        self._executor = Executor(
+            app, settings.concurrency, slots, self._ended, self._on_no_thread, lambda: self._heartbeats.fresh
+        )
         self._completer = Completer(self._link, self._written)
         self._claimer = Claimer(
             self._link,
@@ -85,7 +87,8 @@ class WorkerProcess:
             forbidden_flags=settings.forbidden_flags,
             concurrency=settings.concurrency,
             free_slots=lambda: self._executor.free,
-            known_ids=lambda: self._executor.running_ids + self._completer.pending_ids,
+            handed_over=lambda: self._executor.ready,
+            known_ids=lambda: self._executor.held_ids + self._completer.pending_ids,
             on_change=self._pump,
             on_answer=self._on_answer,
             on_full=lambda: self._tell(FromWorker.MORE),
@@ -146,7 +149,7 @@ class WorkerProcess:
         """Start nothing more; give back what waits; stop when the running jobs have ended."""
         if not self._draining:
             self._draining = True
-            self._give_back(self._claimer.stop())
+            self._give_back(self._executor.take_back() + self._claimer.stop())
             self._pump()
 
     def abort(self) -> None:
@@ -189,12 +192,12 @@ class WorkerProcess:
 
     def _suspend(self) -> None:
         """Hold no job any more: others may have been given them."""
-        self._give_back(self._claimer.suspend())
+        self._give_back(self._executor.take_back() + self._claimer.suspend())
         self._executor.ask_to_stop("the heartbeats of the worker do not go through, so its jobs may be given to others")
 
     def _on_no_thread(self) -> None:
         """Leave the jobs to others for a while: those that are given back would be claimed again at once."""
-        self._give_back(self._claimer.suspend())
+        self._give_back(self._executor.take_back() + self._claimer.suspend())
         self._loop.call_later(self._threadless.next_pause(), self._resume)
 
     def _resume(self) -> None:
@@ -252,11 +255,13 @@ class WorkerProcess:
 
     def _pump(self) -> None:
         """Start what can be started, and say how things stand."""
-        queue = self._claimer.queue
+        queue, executor = self._claimer.queue, self._executor
         # The watch may not have looked yet, as after the process, or the whole host, has slept.
-        if queue and self._heartbeats.look():
-            while queue and self._executor.free and not self._completer.full:
-                self._executor.start(queue.popleft())
+        if (queue or executor.ready) and self._heartbeats.look() and not self._completer.full:
+            while executor.free and (job := executor.next_ready() or (queue.popleft() if queue else None)):
+                executor.start(job)
+            while queue and not executor.free and executor.takes(queue[0]):
+                executor.hand_over(queue.popleft())
         view = self._view()
         self._slots.publish(view)
         if not view.idle:
@@ -268,7 +273,8 @@ class WorkerProcess:
             self._stopped.set()
 
     def _view(self) -> ProcessView:
-        running, queued, finishing = self._executor.running, len(self._claimer.queue), self._completer.pending
+        running, finishing = self._executor.running, self._completer.pending
+        queued = len(self._claimer.queue) + self._executor.ready
         return ProcessView(
             started_claims=self._claimer.started_claims,
             running=running,

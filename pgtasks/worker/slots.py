@@ -10,7 +10,6 @@ is taken and first when it is cleared, so a half-written slot never looks taken.
 
 from __future__ import annotations
 
-import datetime as dt
 import mmap
 import os
 import struct
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks.job import Claim
+from pgtasks.job import Claim, time_at
 
 if TYPE_CHECKING:
     from pgtasks.job import Job
@@ -35,7 +34,7 @@ _TICK_OFFSET = 48
 _BEAT_OFFSET = 56
 # Whether the process has ever run a job with a deadline, so that its slots are worth looking through.
 _DEADLINES_OFFSET = 64
-# job id, locked_at in microseconds since the epoch, attempt, keyed, state
+# job id, locked_at in microseconds since 2000, attempt, keyed, state
 _SLOT = struct.Struct("=qqibb")
 _SLOT_SIZE = 40
 _STATE_OFFSET = 21
@@ -44,8 +43,6 @@ _DEADLINE = struct.Struct("=dd")
 _DEADLINE_OFFSET = 24
 _FREE, _RUNNING, _FAILED = 0, 1, 2
 _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +130,8 @@ class ProcessSlots:
     def take(self, slot: int, job: Job) -> None:
         """Note that `job` runs in `slot`; if it has a deadline, `set_deadline` comes first."""
         position = self._first + slot * _SLOT_SIZE
-        claim = job.claim
-        micros = (claim.locked_at - _EPOCH) // _MICROSECOND
-        _SLOT.pack_into(self._memory, position, job.id, micros, job.attempts, claim.keyed, _FREE)
+        keyed = job.key is not None
+        _SLOT.pack_into(self._memory, position, job.id, job.locked_micros, job.attempts, keyed, _FREE)
         self._memory[position + _STATE_OFFSET] = _RUNNING
 
     def leave(self, slot: int, *, failed: bool = False) -> None:
@@ -170,7 +166,7 @@ class ProcessSlots:
             deadline, timeout = _DEADLINE.unpack_from(self._memory, position + _DEADLINE_OFFSET)
             job_id, micros, _, keyed, state = _SLOT.unpack_from(self._memory, position)
             if state == _RUNNING and 0 < deadline <= now:
-                found.append((Claim(job_id, _EPOCH + micros * _MICROSECOND, bool(keyed)), timeout))
+                found.append((Claim(job_id, time_at(micros), bool(keyed)), timeout))
         return found
 
     def running(self) -> list[Claim]:
@@ -191,7 +187,7 @@ class ProcessSlots:
             position = self._first + slot * _SLOT_SIZE
             job_id, micros, _, keyed, state = _SLOT.unpack_from(self._memory, position)
             if state in states:
-                claims.append(Claim(job_id, _EPOCH + micros * _MICROSECOND, bool(keyed)))
+                claims.append(Claim(job_id, time_at(micros), bool(keyed)))
         return claims
 
     def tick(self) -> None:

@@ -22,6 +22,8 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     # Around jobs: mostly milliseconds, longer only behind somebody's lock on a whole table.
     "claim_jobs": 30.0,
     "finish_jobs": 30.0,
+    "finish_successes": 30.0,
+    "finish_all": 30.0,
     "release_worker": 30.0,
     "recover_worker": 30.0,
     # The end of a job's own transaction, which has what time the job has.

@@ -9,7 +9,7 @@ import pytest
 
 from pgtasks import PayloadError
 from pgtasks.database import run
-from pgtasks.database.adapt import EARLIEST, LATEST
+from pgtasks.job import EARLIEST, LATEST
 from pgtasks.queue.claim import claim_jobs
 from pgtasks.sql import Statements
 

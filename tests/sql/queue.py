@@ -107,6 +107,26 @@ class Queue:
         )
         return found
 
+    def finish_successes(self, *claims: Row, worker: str = "worker") -> list[int]:
+        """Delete jobs that have succeeded and return the ids of those that were not deleted."""
+        micros = "(extract(epoch from claim.at - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint"
+        left: list[int] | None = self.value(
+            "select {gw}._pgtasks_finish_successes(%s, %s, "
+            f"array(select {micros} from unnest(%s::timestamptz[]) with ordinality as claim (at, n) order by n))",
+            worker,
+            [claim["id"] for claim in claims],
+            [claim["locked_at"] for claim in claims],
+        )
+        return left or []
+
+    def finish_as_workers_do(self, *ends: Row, worker: str = "worker") -> dict[int, str]:
+        """Finish claims: successes at once, and then the others, and what was left of these."""
+        done = [end for end in ends if end["outcome"] == "success"]
+        left = self.finish_successes(*done, worker=worker)
+        states = {end["id"]: "deleted" for end in done if end["id"] not in left}
+        others = [end for end in ends if end["id"] not in states]
+        return states | self.finish(*others, worker=worker, wait_for_locks=False)
+
     def finish(self, *ends: Row, worker: str = "worker", wait_for_locks: bool = True) -> dict[int, str]:
         """Finish claims and return the states by id.
 

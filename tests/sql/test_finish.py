@@ -326,3 +326,60 @@ def test_ends_and_adds_of_the_same_keys_in_opposite_order_do_not_deadlock(queue:
         assert len(adding.result()) == 40
         assert set(finishing.result().values()) == {"deleted"}
     assert json.dumps(queue.values("select key from {gw}.jobs order by id")) == json.dumps(keys[::-1])
+
+
+# Successes at once
+
+
+@pytest.mark.every_schema
+def test_successes_are_deleted_at_once_with_their_queues_unlocked(queue: Queue) -> None:
+    queue.add_jobs({"queue_name": "q"}, {"job_key": "a"}, {})
+    jobs = queue.claim()
+    assert len({job["locked_at"].microsecond for job in jobs}) == 1
+    assert queue.finish_successes(*jobs) == []
+    assert queue.job_ids() == []
+    assert queue.queue("q")["locked_at"] is None
+
+
+def test_successes_of_several_claims_are_deleted_together(queue: Queue) -> None:
+    queue.add_jobs({}, {}, {})
+    claims = [*queue.claim(limit=1), *queue.claim(limit=2)]
+    assert len({claim["locked_at"] for claim in claims}) == 2
+    assert queue.finish_successes(*reversed(claims)) == []
+    assert queue.job_ids() == []
+
+
+def test_a_success_of_a_claim_that_is_not_held_is_left_and_changes_nothing(queue: Queue) -> None:
+    queue.add_jobs({"queue_name": "q"}, {}, {})
+    lost, moved, held = queue.claim()
+    queue.finish({**lost, "outcome": "return"})
+    queue.set(moved["id"], locked_by="somebody")
+    gone = {**held, "id": held["id"] + 1000}
+    later = {**held, "locked_at": held["locked_at"] + timedelta(microseconds=1)}
+    [again] = queue.claim(worker="worker", limit=1)
+    assert again["id"] == lost["id"]
+    before = queue.rows("select * from {gw}._private_jobs order by id")
+    for claim in (lost, moved, gone, later):
+        assert queue.finish_successes(claim) == [claim["id"]]
+    assert queue.rows("select * from {gw}._private_jobs order by id") == before
+    assert queue.queue("q")["locked_at"] == again["locked_at"]
+    assert queue.finish_successes(lost, held, moved) == [lost["id"], moved["id"]]
+    assert queue.job_ids() == [lost["id"], moved["id"]]
+
+
+def test_a_success_whose_row_somebody_has_locked_is_left_and_not_waited_for(queue: Queue, other: Queue) -> None:
+    queue.add_jobs({"queue_name": "q"}, {"queue_name": "r"})
+    held, free = queue.claim()
+    with other.conn.transaction():
+        other.run("select from {gw}._private_jobs where id = %s for update", held["id"])
+        assert queue.finish_successes(held, free) == [held["id"]]
+        assert queue.queue("q")["locked_at"] == held["locked_at"]
+        assert queue.queue("r")["locked_at"] is None
+    assert queue.finish_successes(held) == []
+
+
+def test_the_success_of_a_superseded_job_deletes_it(queue: Queue) -> None:
+    job = claim_one(queue, job_key="a")
+    queue.add(job_key="a")
+    assert queue.finish_successes(job) == []
+    assert not queue.exists(job["id"])

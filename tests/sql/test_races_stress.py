@@ -89,10 +89,16 @@ def work(session: Queue, ledger: Ledger, name: str, seed: int, done: threading.E
         claims = session.claim(worker=name, limit=chance.randint(1, 3))
         chance.shuffle(claims)
         outcomes = {claim["id"]: chance.choice(["success", "success", "return", "retry", "fail"]) for claim in claims}
-        states = session.finish(
+        finish = chance.choice((session.finish, session.finish_as_workers_do))
+        states = finish(
             *({**claim, "outcome": outcomes[claim["id"]], "delay": 0.0, "had_key": True} for claim in claims),
             worker=name,
         )
+        while busy := [claim for claim in claims if states[claim["id"]] == "busy"]:
+            states |= session.finish(
+                *({**claim, "outcome": outcomes[claim["id"]], "delay": 0.0, "had_key": True} for claim in busy),
+                worker=name,
+            )
         assert states.keys() == outcomes.keys()
         for claim in claims:
             if states[claim["id"]] == "deleted":

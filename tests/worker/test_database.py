@@ -284,7 +284,7 @@ def test_ends_that_take_too_long_together_are_written_a_few_at_a_time(db: Databa
     add(db, 100, "nothing")
     worker = start_worker("--processes", "1")
     settled(db, worker, set())
-    assert worker.records("statement_undone", statement="finish_jobs")
+    assert worker.records("statement_undone", statement="finish_successes")
     assert len(worker.records("job_succeeded")) == 100
 
 
