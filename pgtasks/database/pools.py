@@ -151,6 +151,12 @@ class Database:
         if pool is not None:
             await pool.guard.aclose()
 
+    async def drain_async(self) -> None:
+        """Close the running event loop's connections that are idle, and the others when they are given back."""
+        pool = self._loops.get((os.getpid(), asyncio.get_running_loop()))
+        if pool is not None:
+            await pool.pool.drain()
+
     def renew_lock(self) -> None:
         """Forget who held the lock when this process was forked: that thread is not in the child."""
         self._opening = threading.Lock()

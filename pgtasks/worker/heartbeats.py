@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 log = get_logger("pgtasks.worker")
 
-_BEATS = 7
+_BEATS = 6
 """Heartbeats within `stale_after`."""
-_LONGEST_PAUSE = 4.0
+_LONGEST_PAUSE = 5.0
 """Seconds between two heartbeats, at most."""
 _SHORTEST_PAUSE = 0.01
 """Seconds after one that failed, at first: its connection may have been broken for long, and the next one is new."""

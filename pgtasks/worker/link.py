@@ -65,13 +65,14 @@ class DatabaseLink:
         database: the connections.
         statements: what is asked on them.
         worker_id: who asks.
-        at_once: how many statements run at a time, apart from heartbeats, which wait for nothing, and housekeeping,
-            which has one turn of its own.
+
+    Two statements run at a time, apart from heartbeats, which wait for nothing, and housekeeping, which has one turn of
+    its own.
     """
 
-    def __init__(self, database: Database, statements: Statements, worker_id: str, *, at_once: int = 2) -> None:
+    def __init__(self, database: Database, statements: Statements, worker_id: str) -> None:
         self.database = database
-        self._turns = asyncio.Semaphore(at_once)
+        self._turns = asyncio.Semaphore(2)
         self._housekeeping = asyncio.Semaphore(1)
         self.statements = statements
         self.worker_id = worker_id
@@ -103,7 +104,10 @@ class DatabaseLink:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise self._too_slow(operation.name, began) from error
+            failure = self._too_slow(operation.name, began)
+            if not _leaves_database(failure):
+                await self.database.drain_async()  # no connection that is open need lead anywhere
+            raise failure from error
         except Exception as error:
             if is_undone(error):
                 self._was_undone(operation.name, error)

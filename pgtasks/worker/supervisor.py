@@ -101,10 +101,10 @@ class Supervisor:
         self._recovering: set[str] = set()
         self._once_backoff = Backoff(0.01, 1.0)
         self._once_ended = 0
-        # One connection for statements, and two more for when a heartbeat, or giving back what a dead process held,
-        # would have to wait for another of them.
-        database = Database(conninfo, max_connections=3, application_name=f"pgtasks supervisor {self._host_id}")
-        self._link = DatabaseLink(database, Statements(self._settings.schema_name), self._host_id, at_once=1)
+        # Two for statements, so that one which hangs does not hold up what dead processes held; one for housekeeping,
+        # and one for heartbeats.
+        database = Database(conninfo, max_connections=4, application_name=f"pgtasks supervisor {self._host_id}")
+        self._link = DatabaseLink(database, Statements(self._settings.schema_name), self._host_id)
         self._checking_end = asyncio.Lock()
         self._fleet = Fleet(
             Generation.of(loaded, zygote, conninfo, self._settings.processes),

@@ -29,7 +29,7 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     # The end of a job's own transaction, which has what time the job has.
     "finish_in_transaction": None,
     # Looks.
-    "has_runnable": 30.0,
+    "has_runnable": 10.0,
     "unknown_tasks": 15.0,
     "breaking_step": 15.0,
     # Now and then, and over whole tables.
