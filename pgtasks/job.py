@@ -6,9 +6,11 @@ included) appears as the nearest end of that range, in UTC.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import enum
 import math
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
@@ -89,11 +91,12 @@ class Job:
 
         def __getattr__(self, name: str) -> Any:
             """Decode a field that the maker of this job has left for when it is asked for."""
-            decode = self.__dict__.get("_later", {}).get(name)
-            if decode is None:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            value = self.__dict__[name] = decode(self._row)
-            return value
+            read = self.__dict__.get("_later")
+            if read is not None:
+                with contextlib.suppress(KeyError):
+                    value = self.__dict__[name] = read(self._row, name)
+                    return value
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @cached_property
     def payload(self) -> Any:
@@ -160,6 +163,12 @@ class JobSpec:
             check_max_attempts(self.max_attempts)
         if self.flags is not None:
             object.__setattr__(self, "flags", check_flags(self.flags))
+
+    def with_payload(self, payload: Any) -> JobSpec:
+        """Return the same with another payload: nothing else need be checked again."""
+        spec = copy(self)
+        object.__setattr__(spec, "payload", payload)
+        return spec
 
     @property
     def delay_seconds(self) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from pgtasks.database import Operation
+from pgtasks.database.adapt import UNREAD_TIMES
 from pgtasks.errors import DatabaseUnavailableError, JobOptionError
 from pgtasks.job import JobSpec
 from pgtasks.queue.arguments import (
@@ -192,7 +193,7 @@ def _raise_if_hidden(schema: str, rows: list[Row]) -> None:
 
 def get(sql: Statements, job_id: int) -> Operation[Job | None]:
     """Look up one job by its id."""
-    return Operation("get_job", sql.get("get_job"), (check_id("job_id", job_id),), _job)
+    return Operation("get_job", sql.get("get_job"), (check_id("job_id", job_id),), _job, UNREAD_TIMES)
 
 
 def list_jobs(
@@ -213,7 +214,7 @@ def list_jobs(
     if state is not None:
         check_one_of("state", state, get_args(JobState))
     parameters = (task, queue, state, key, flag, locked_by, check_limit(limit), position_of(after), LOOK_AT)
-    return Operation("list_jobs", sql.get("list_jobs"), parameters, _page)
+    return Operation("list_jobs", sql.get("list_jobs"), parameters, _page, UNREAD_TIMES)
 
 
 def queues(sql: Statements, limit: int, after: str | None = None) -> Operation[list[QueueInfo]]:
@@ -282,7 +283,7 @@ def retry(sql: Statements, job_ids: Iterable[int]) -> Operation[list[JobChange]]
 def remove(sql: Statements, key: str) -> Operation[Job | None]:
     """Remove the job that has a key."""
     check_string("key", key)
-    return Operation("remove_job", sql.get("remove_job"), (key,), _job)
+    return Operation("remove_job", sql.get("remove_job"), (key,), _job, UNREAD_TIMES)
 
 
 def force_unlock(sql: Statements, worker_ids: Iterable[str]) -> Operation[list[WorkerInfo]]:
@@ -323,7 +324,7 @@ def _change(
 ) -> Operation[list[JobChange]]:
     ids = each_checked("job_ids", "whole numbers", job_ids, check_id)
     parameters = (action, ids, reason, run_at, delay, priority, attempts, max_attempts)
-    return Operation(f"{action}_jobs", sql.get("change_jobs"), parameters, _changes)
+    return Operation(f"{action}_jobs", sql.get("change_jobs"), parameters, _changes, UNREAD_TIMES)
 
 
 # Results

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pgtasks.database import Operation
 from pgtasks.database.adapt import UNREAD_TIMES
-from pgtasks.queue.rows import job_from_claim
+from pgtasks.queue.rows import job_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 100
 
 
 def _claimed(rows: list[Row]) -> list[Job]:
-    return [job_from_claim(row) for row in rows]
+    return [job_from_row(row, row[14], row[15]) for row in rows]
 
 
 def _restored(rows: list[Row]) -> Restored:

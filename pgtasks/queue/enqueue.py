@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pgtasks import codec
 from pgtasks.database import Operation
+from pgtasks.database.adapt import UNREAD_TIMES
 from pgtasks.errors import JobOptionError
 from pgtasks.queue.rows import job_from_row
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pgtasks.job import Job, JobSpec
     from pgtasks.sql import Statements
 
+T = TypeVar("T")
 Names = dict[int, tuple[str, str | None]]
 """By a job's id, the names of its task and queue."""
 
@@ -39,7 +41,7 @@ def add_job(sql: Statements, spec: JobSpec) -> Operation[list[Row]]:
         list(spec.flags) if spec.flags is not None else None,
         spec.job_key_mode or "replace",
     )
-    return Operation("add_job", sql.get("add_job"), parameters, list)
+    return Operation("add_job", sql.get("add_job"), parameters, list, UNREAD_TIMES)
 
 
 def add_jobs(sql: Statements, specs: Sequence[JobSpec]) -> Operation[list[Row]]:
@@ -50,19 +52,20 @@ def add_jobs(sql: Statements, specs: Sequence[JobSpec]) -> Operation[list[Row]]:
         PayloadError: JSON cannot hold one of the payloads.
     """
     preserve_run_at = _common_mode(specs) == "preserve_run_at"
+    payloads = [_payload(spec, position) for position, spec in enumerate(specs)]
     parameters = (
         [spec.task for spec in specs],
-        [_payload(spec, position) for position, spec in enumerate(specs)],
-        [spec.queue for spec in specs],
-        [spec.run_at for spec in specs],
-        [spec.delay_seconds for spec in specs],
-        [spec.max_attempts for spec in specs],
-        [spec.job_key for spec in specs],
-        [spec.priority for spec in specs],
-        [None if spec.flags is None else codec.encode(spec.flags) for spec in specs],
+        _column(payloads),
+        _column([spec.queue for spec in specs]),
+        _column([spec.run_at for spec in specs]),
+        _column([spec.delay_seconds for spec in specs]),
+        _column([spec.max_attempts for spec in specs]),
+        _column([spec.job_key for spec in specs]),
+        _column([spec.priority for spec in specs]),
+        _column([None if spec.flags is None else codec.encode(spec.flags) for spec in specs]),
         preserve_run_at,
     )
-    return Operation("add_jobs", sql.get("add_jobs"), parameters, list)
+    return Operation("add_jobs", sql.get("add_jobs"), parameters, list, UNREAD_TIMES)
 
 
 def known_names(rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names | None:
@@ -100,6 +103,11 @@ def jobs_of(rows: Sequence[Row], names: Names) -> list[Job]:
 
 def _names(likely: Names, rows: list[Row]) -> Names:
     return {row[0]: (row[1], row[2]) if row[1] is not None else likely[row[0]] for row in rows}
+
+
+def _column(values: list[T | None]) -> list[T | None] | None:
+    """Return an option of all jobs, or None if none of them has it, which spares the driver to write each."""
+    return values if any(value is not None for value in values) else None
 
 
 def _payload(spec: JobSpec, position: int | None = None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import codec
@@ -15,57 +14,40 @@ if TYPE_CHECKING:
     from pgtasks.database import Row
 
 # The columns that every statement gives first, in this order: id, payload, priority, run_at, attempts, max_attempts,
-# last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags.
+# last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags. Times are microseconds since 2000.
 
 
 def job_from_row(row: Row, task: str, queue: str | None) -> Job:
-    """Return the job of a `row` whose first 14 columns are those above."""
-    return Job(
-        id=row[0],
-        task=task,
-        queue=queue,
-        payload_json=row[1],
-        priority=row[2],
-        run_at=row[3],
-        attempts=row[4],
-        max_attempts=row[5],
-        last_error=row[6],
-        created_at=row[7],
-        updated_at=row[8],
-        key=row[9],
-        locked_at=row[10],
-        locked_by=row[11],
-        revision=row[12],
-        flags=_flags(row[13]),
-    )
+    """Return the job of a `row` whose first 14 columns are those above.
 
-
-def job_from_claim(row: Row) -> Job:
-    """Return the job of a row of `claim_jobs`, in which times are microseconds since 2000.
-
-    A worker makes tens of thousands of them a second, and few handlers ask for more than the payload: the rest is made
-    of the row when somebody does.
+    A worker makes tens of thousands of them a second, and so does who adds many jobs; few are asked for more than this.
+    The rest is made of the row when somebody does.
     """
     job = Job.__new__(Job)
     job.__dict__.update(
         id=row[0],
-        task=row[1],
-        queue=row[2],
-        payload_json=row[3],
+        task=task,
+        queue=queue,
+        payload_json=row[1],
         attempts=row[4],
-        key=row[5],
-        locked_micros=row[6],
-        locked_by=row[7],
+        key=row[9],
+        locked_micros=row[10],
+        flags=() if row[13] is None else _flags(row[13]),
         _row=row,
-        _later=_LATER,
+        _later=_read,
     )
     return job
 
 
+def _read(row: Row, field: str) -> Any:
+    """Return a field of the job of a row, or raise `KeyError`."""
+    column, read = _LATER[field]
+    value = row[column]
+    return value if read is None or value is None else read(value)
+
+
 def _flags(stored: Any) -> tuple[str, ...]:
     """The names in the object `{"flag": true, …}`; whatever else somebody has put into the column holds none."""
-    if stored is None:
-        return ()
     try:
         flags = codec.decode(stored)
     except PayloadError:
@@ -73,14 +55,14 @@ def _flags(stored: Any) -> tuple[str, ...]:
     return tuple(sorted(flags)) if isinstance(flags, dict) else ()
 
 
-_LATER: Mapping[str, Callable[[Row], Any]] = {
-    "locked_at": lambda row: time_at(row[6]),
-    "priority": itemgetter(8),
-    "run_at": lambda row: time_at(row[9]),
-    "max_attempts": itemgetter(10),
-    "last_error": itemgetter(11),
-    "created_at": lambda row: time_at(row[12]),
-    "updated_at": lambda row: time_at(row[13]),
-    "revision": itemgetter(14),
-    "flags": lambda row: _flags(row[15]),
+_LATER: Mapping[str, tuple[int, Callable[[Any], Any] | None]] = {
+    "priority": (2, None),
+    "run_at": (3, time_at),
+    "max_attempts": (5, None),
+    "last_error": (6, None),
+    "created_at": (7, time_at),
+    "updated_at": (8, time_at),
+    "locked_at": (10, time_at),
+    "locked_by": (11, None),
+    "revision": (12, None),
 }

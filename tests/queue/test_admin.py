@@ -104,7 +104,7 @@ def test_get_returns_all_that_is_stored(admin: Admin, queue: Queue) -> None:
         id=job_id,
         task="send",
         queue="q",
-        payload_json=b'{"n": 1}',
+        payload_json='{"n": 1}',
         priority=-3,
         run_at=LATER,
         attempts=1,

@@ -1,7 +1,7 @@
 -- The specs come as one array for each field, since psycopg sends those without a round trip for the composite type.
 -- A spec's flags come as a JSON array of strings.
 select
-    job.id, job.payload, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
+    job.id, job.payload::text, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
     job.updated_at, job.key, job.locked_at, job.locked_by, job.revision, job.flags, job.task_id, job.job_queue_id
 from
     {gw}.add_jobs(

@@ -1,5 +1,5 @@
 select
-    job.id, job.payload, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
+    job.id, job.payload::text, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
     job.updated_at, job.key, job.locked_at, job.locked_by, job.revision, job.flags,
     coalesce(task.identifier, 'unknown task ' || job.task_id), queue.queue_name
 from

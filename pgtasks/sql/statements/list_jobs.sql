@@ -1,6 +1,6 @@
 -- At least one row, which has no job where there is none, since each tells where the next page begins.
 select
-    job.id, job.payload, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
+    job.id, job.payload::text, job.priority, job.run_at, job.attempts, job.max_attempts, job.last_error, job.created_at,
     job.updated_at, job.key, job.locked_at, job.locked_by, job.revision, job.flags,
     coalesce(task.identifier, 'unknown task ' || job.task_id), queue.queue_name, found.next_id
 from
