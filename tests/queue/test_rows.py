@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime as dt
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pgtasks import PayloadError
 from pgtasks.database import run
-from pgtasks.job import EARLIEST, LATEST
+from pgtasks.job import EARLIEST, EPOCH, LATEST, MICROSECOND, Job
 from pgtasks.queue.claim import claim_jobs
+from pgtasks.queue.rows import job_from_row
 from pgtasks.sql import Statements
 
 if TYPE_CHECKING:
     import psycopg
 
-    from pgtasks import App, Job
+    from pgtasks import App
 
 pytestmark = pytest.mark.every_postgres
 
@@ -69,3 +73,18 @@ def test_payloads_that_cannot_be_read_come_with_the_others(connection: psycopg.C
 def test_a_representation_shows_no_payload(connection: psycopg.Connection, schema: str) -> None:
     connection.execute("""select graphile_worker.add_job('t', '{"password": "hunter2"}')""")
     assert "hunter2" not in repr(claim(connection, schema))
+
+
+def test_a_job_of_a_row_is_like_any_other() -> None:
+    moment = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+    micros = (moment - EPOCH) // MICROSECOND
+    row = (7, '{"n": 1}', 3, micros, 2, 25, "broke", micros, micros, "k", micros, "worker", 4, b'{"b": 1, "a": 1}')
+    job = job_from_row(row, "send", "q")
+    made = Job(
+        7, "send", "q", '{"n": 1}', 3, moment, 2, 25, "broke", moment, moment, "k", moment, "worker", 4, ("a", "b")
+    )
+    assert pickle.loads(pickle.dumps(job)) == job == made == copy.copy(job)
+    assert dataclasses.replace(job, priority=5).priority == 5
+    assert (repr(job), job.claim, job.payload, job.locked_micros) == (repr(made), made.claim, {"n": 1}, micros)
+    with pytest.raises(AttributeError, match="no attribute 'prioritty'"):
+        _ = job.prioritty  # type: ignore[attr-defined]
