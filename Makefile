@@ -49,7 +49,7 @@ format: $(STAMP) ## put the code into the project's format
 
 check: lint types layers ## all static checks
 
-bench: $(STAMP) ## print throughput and latency on this machine
+bench: $(STAMP) ## measure speed on this machine, beside other queues; ARGS=--list names what
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(DOCS_STAMP) ## build the documentation into site/

@@ -1,1 +1,1 @@
-"""Measurements: what pgtasks does in a second on this machine, beside a bare loop in the same run."""
+"""How fast pgtasks is, beside its peers in the same run: `python -m benchmarks --list`."""

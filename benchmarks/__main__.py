@@ -1,236 +1,143 @@
-"""`make bench`: throughput, adding and latency, as ratios to a bare psycopg loop and to SQL alone in the same run.
+"""`make bench`: how fast pgtasks is, beside its peers and the database's own limits in the same run.
 
 The server is an embedded PostgreSQL with its default durability, in a directory that is removed afterwards. Jobs count
-when the database no longer has them, not when a handler was called. Each figure is the median of some rounds.
+when their store no longer has them, not when a handler was called.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import statistics
-import subprocess
-import sys
-import threading
-import time
-from contextlib import contextmanager
+import signal
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.noop import noop
-from pgtasks import App, current_app
-from pgtasks.embedded import acquire
-from pgtasks.queue.migrate import migrate
+from benchmarks import adding, backlog, footprint, latency, plots, scaling, snapshot, throughput
+from benchmarks.conditions import conditions, warning
+from benchmarks.peers import PEERS, UnavailableError
+from benchmarks.report import as_json, print_table, write_json
+from benchmarks.results import MeasurementError
+from benchmarks.server import running
+from benchmarks.suite import Family, Suite, run
+from benchmarks.workers import queue_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Sequence
 
-ROOT = Path(__file__).parents[1]
-BARE_CLAIM = """
-    delete from graphile_worker._private_jobs where id in (
-        select id from graphile_worker._private_jobs
-        where is_available and run_at <= now() and job_queue_id is null
-        order by priority, run_at, id limit 500 for update skip locked
-    ) returning id, payload
-"""
-"""Weaker than a worker's claim and finish, which are two statements and keep a job that a crash cuts off: a limit."""
+    from benchmarks.peers import Peer
+    from benchmarks.server import Server
 
-
-def main() -> None:
-    """Run all and print a table."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=50_000, help="jobs in a round of a throughput measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    # Not in a temporary directory, which may be in memory; and where an account of PostgreSQL's own may go.
-    directory = ROOT / ".bench" / str(os.getpid())
-    directory.parent.mkdir(exist_ok=True)
-    try:
-        with acquire(directory=directory) as lease, psycopg.connect(lease.conninfo, autocommit=True) as connection:
-            migrate(connection)
-            connection.execute("create table public.waits (job_id bigint, seconds double precision)")
-            App(database_url=lease.conninfo)
-            measure(connection, lease.conninfo, options.jobs, options.rounds)
-            current_app().close()
-    finally:
-        shutil.rmtree(directory.parent, ignore_errors=True)
+FAMILIES = (
+    Family("throughput", "jobs a second that two processes do, and what a job costs the database", throughput.measure),
+    Family("adding", "jobs a second that 1 to 8 clients add", adding.measure),
+    Family("latency", "from before adding to the handler's first line, idle and at half load", latency.measure),
+    Family("scaling", "1 to 8 processes on jobs of 10 ms", scaling.measure),
+    Family("footprint", "start-up, memory, and what idle costs", footprint.measure),
+    Family("backlog", "what a claim costs, by what else is in the table", backlog.measure),
+    Family("snapshot", "throughput while a transaction stays open", snapshot.measure),
+)
+NONE = "none"
+INTERRUPTED = 130
+"""Exit code, as a shell has it after Ctrl-C."""
+WIDTH = 140
+"""The least that the table takes to be readable, as where the output goes to a file."""
 
 
-def measure(connection: psycopg.Connection[Any], conninfo: str, jobs: int, rounds: int) -> None:
-    """Take all measurements and print them."""
-    (version, durability) = connection.execute(
-        "select current_setting('server_version'), current_setting('synchronous_commit')"
-    ).fetchone() or ("", "")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write what was asked for."""
+    options = parse(arguments)
     console = Console()
-    console.print(
-        f"PostgreSQL {version}, synchronous_commit={durability}, fsync on; Python {sys.version.split()[0]}; "
-        f"{len(os.sched_getaffinity(0))} cores; {jobs:,} jobs a round, median of {rounds} rounds"
+    console = Console(width=max(console.width, WIDTH))
+    if options.list:
+        list_names(console)
+        return
+    families = [family for family in FAMILIES if family.name in (options.only or [family.name])]
+    kinds = [peer for peer in PEERS if peer.name in (options.peers or [peer.name])]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers, too
+    with ExitStack() as stack:
+        server = stack.enter_context(running(options.server))
+        with server.connect() as connection:
+            found = conditions(connection)
+        say_conditions(console, found)
+        queue = stack.enter_context(queue_on(server))
+        suite = Suite(server, queue, console, options.jobs, options.rounds, options.scale, peers=[])
+        suite.peers += open_peers(stack, kinds, server, suite)
+        interrupted = False
+        try:
+            run(families, suite)
+        except KeyboardInterrupt:
+            console.print("[yellow]interrupted: what follows is what there was[/]")
+            interrupted = True
+    print_table(console, suite.results, suite.failures)
+    if options.json is not None:
+        asked = {"jobs": options.jobs, "rounds": options.rounds, "scale": options.scale}
+        write_json(options.json, as_json(found, asked, suite.results, suite.failures))
+    if options.plots is not None and plots.available():
+        for file in plots.write(options.plots, suite.results):
+            console.print(f"wrote {file}", highlight=False)
+    elif options.plots is not None:
+        console.print(f"no plots: {plots.MISSING}", style="yellow", markup=False, highlight=False)
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=100_000, help="jobs in a round of throughput (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of backlogs, 1 being a million jobs")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=[family.name for family in FAMILIES], help="only these families"
     )
-    table = Table("measurement", "figure", "compared with", title="pgtasks benchmarks")
-
-    def rate(run: Callable[[], float]) -> float:
-        return statistics.median(run() for _ in range(rounds))
-
-    bare = rate(lambda: bare_loop(connection, conninfo, jobs))
-    table.add_row("limit: bare loop, 2 threads, claim and delete 500 in one statement", f"{bare:,.0f} jobs/s", "")
-    for task in ("noop", "noop_async"):
-        for concurrency in (10, 50):
-            figure = rate(lambda: throughput(connection, conninfo, task, jobs, concurrency))  # noqa: B023 - run at once
-            table.add_row(
-                f"{task}, 2 processes, concurrency {concurrency}",
-                f"{figure:,.0f} jobs/s",
-                f"{figure / bare:.2f} of the bare loop",
-            )
-    alone = rate(lambda: add_in_sql(connection, jobs))
-    table.add_row("limit: add_jobs in SQL alone", f"{alone:,.0f} jobs/s", "")
-    many = rate(lambda: add_many(connection, jobs))
-    table.add_row("defer_many, 10,000 a call", f"{many:,.0f} jobs/s", f"{many / alone:.2f} of SQL alone")
-    single = rate(lambda: add_single(connection, 2_000))
-    table.add_row("defer, one at a time", f"{single:,.0f} jobs/s", "")
-    p50, p99 = latency(connection, conninfo, 1_000)
-    table.add_row(
-        "idle, from defer to the handler's first line", f"p50 {p50 * 1000:.2f} ms", f"p99 {p99 * 1000:.2f} ms"
+    parser.add_argument(
+        "--peers", nargs="+", metavar="NAME", choices=[*(peer.name for peer in PEERS), NONE], help="these, or 'none'"
     )
-    console.print(table)
+    parser.add_argument("--server", metavar="URL", help="measure on this server, in databases bench_…")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and conditions there")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw bars there (needs the extra 'bench')")
+    parser.add_argument("--list", action="store_true", help="name families and peers, and end")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1 or options.rounds < 1 or options.scale <= 0:
+        parser.error("--jobs, --rounds and --scale are greater than 0")
+    return options
 
 
-def bare_loop(connection: psycopg.Connection[Any], conninfo: str, jobs: int) -> float:
-    """Claim, call and delete with nothing around: what the database itself can do."""
-    fill(connection, jobs)
-
-    def drain() -> None:
-        with psycopg.connect(conninfo, autocommit=True) as own:
-            while rows := own.execute(BARE_CLAIM).fetchall():
-                for _row in rows:
-                    noop()
-
-    threads = [threading.Thread(target=drain) for _ in range(2)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return jobs / (time.perf_counter() - began)
+def list_names(console: Console) -> None:
+    """Say what `--only` and `--peers` know."""
+    for title, names in (
+        ("--only", {family.name: family.about for family in FAMILIES}),
+        ("--peers", {peer.name: f"{peer.title}, {peer.about}" for peer in PEERS}),
+    ):
+        console.print(f"[bold]{title}[/]")
+        for name, about in names.items():
+            console.print(f"  {name:18} {about}", highlight=False)
 
 
-def throughput(connection: psycopg.Connection[Any], conninfo: str, task: str, jobs: int, concurrency: int) -> float:
-    """Jobs a second, from the first that is gone to the last."""
-    fill(connection, jobs, task)
-    with worker(conninfo, "--concurrency", str(concurrency)) as process:
-        first: tuple[float, int] | None = None
-        while True:
-            left = count(connection)
-            now = time.perf_counter()
-            if first is None and left < jobs:
-                first = (now, left)
-            if left == 0:
-                assert first is not None
-                return first[1] / (now - first[0])
-            if process.poll() is not None:
-                raise SystemExit("the worker ended before its jobs did")
-            time.sleep(0.01)
+def open_peers(stack: ExitStack, kinds: Sequence[type[Peer]], server: Server, suite: Suite) -> list[Peer]:
+    """Install and prepare peers; one that cannot be had is left out, with a line that says why."""
+    found = []
+    for kind in kinds:
+        peer = kind()
+        try:
+            with suite.console.status(f"getting {peer.title}"):
+                peer.install()
+                stack.enter_context(peer.opened(server))
+        except (UnavailableError, MeasurementError) as error:
+            suite.fail(peer.title, error)
+        else:
+            found.append(peer)
+    return found
 
 
-def add_in_sql(connection: psycopg.Connection[Any], jobs: int) -> float:
-    """Jobs a second that one statement adds."""
-    clear(connection)
-    began = time.perf_counter()
-    fill_with(connection, jobs, "noop")
-    return jobs / (time.perf_counter() - began)
-
-
-def add_many(connection: psycopg.Connection[Any], jobs: int) -> float:
-    """Jobs a second by `defer_many`."""
-    clear(connection)
-    began = time.perf_counter()
-    for _ in range(0, jobs, 10_000):
-        noop.defer_many([None] * 10_000)
-    return jobs / (time.perf_counter() - began)
-
-
-def add_single(connection: psycopg.Connection[Any], jobs: int) -> float:
-    """Jobs a second by `defer`, each in a transaction of its own."""
-    clear(connection)
-    began = time.perf_counter()
-    for _ in range(jobs):
-        noop.defer()
-    return jobs / (time.perf_counter() - began)
-
-
-def latency(connection: psycopg.Connection[Any], conninfo: str, jobs: int) -> tuple[float, float]:
-    """Seconds from before `defer` to the handler's first line, one job at a time: median and 99th percentile."""
-    clear(connection)
-    connection.execute("truncate public.waits")
-    with worker(conninfo):
-        for number in range(jobs):
-            current_app().add_job("timed", {"added": time.time()})
-            while connection.execute("select count(*) from public.waits").fetchone() != (number + 1,):
-                time.sleep(0.001)
-    waits = sorted(row[0] for row in connection.execute("select seconds from public.waits order by job_id offset 50"))
-    return statistics.median(waits), waits[int(len(waits) * 0.99)]
-
-
-@contextmanager
-def worker(conninfo: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of two processes."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "pgtasks",
-            "worker",
-            "benchmarks.noop",
-            "--processes",
-            "2",
-            "--log-level",
-            "warning",
-            *options,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PGTASKS_DATABASE_URL": conninfo},
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def fill(connection: psycopg.Connection[Any], jobs: int, task: str = "noop") -> None:
-    """Put so many jobs into an otherwise empty queue."""
-    clear(connection)
-    fill_with(connection, jobs, task)
-    connection.execute("vacuum analyze graphile_worker._private_jobs")
-
-
-def fill_with(connection: psycopg.Connection[Any], jobs: int, task: str) -> None:
-    """Add so many jobs with one statement."""
-    connection.execute(
-        """
-        select count(*) from graphile_worker.add_jobs(array(
-            select row(%s, null, null, null, null, null, null, null)::graphile_worker.job_spec
-            from generate_series(1, %s)
-        ))
-        """,
-        (task, jobs),
-    )
-
-
-def clear(connection: psycopg.Connection[Any]) -> None:
-    """Empty the queue."""
-    connection.execute("truncate graphile_worker._private_jobs")
-
-
-def count(connection: psycopg.Connection[Any]) -> int:
-    """How many jobs there are."""
-    row = connection.execute("select count(*) from graphile_worker._private_jobs").fetchone()
-    assert row is not None
-    return int(row[0])
+def say_conditions(console: Console, found: dict[str, str]) -> None:
+    """Print what the figures depend on. Only now does the load tell what others do: later it is the suite's own."""
+    console.print("; ".join(f"{name} {value}" for name, value in found.items()), highlight=False)
+    text = warning()
+    if text is not None:
+        console.print(f"[bold red]warning:[/] {text}", highlight=False)
 
 
 if __name__ == "__main__":

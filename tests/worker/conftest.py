@@ -127,12 +127,16 @@ class StartWorker(Protocol):
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped does not."""
-    if sys.platform == "linux":  # without a program, as it is asked often
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-        return False
-    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return status.returncode == 0 and status.stdout.strip()[:1] not in ("Z", "X", "")
+    entry = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self").exists():  # asked often, and so without a program
+        try:
+            state = entry.read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+    else:
+        command = ["ps", "-o", "stat=", "-p", str(pid)]
+        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()[:1]
+    return state not in ("Z", "X", "")
 
 
 def parent_of(pid: int) -> int:

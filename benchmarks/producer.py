@@ -1,0 +1,80 @@
+"""A client that adds jobs: `python -m benchmarks.producer WAY JOBS`.
+
+It says `ready`, waits for a line on its standard input, adds, and says how many seconds that took.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from benchmarks.tasks import noop, timed
+from pgtasks import App
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BATCH = 10_000
+INTERVAL = 0.005  # seconds between two probes
+SQL = """
+    select count(*) from graphile_worker.add_jobs(array(
+        select row('noop', null, null, null, null, null, null, null)::graphile_worker.job_spec
+        from generate_series(1, %s)
+    ))
+"""
+
+
+def single(jobs: int) -> None:
+    """Add with `defer`, each job in a transaction of its own."""
+    for _ in range(jobs):
+        noop.defer()
+
+
+def many(jobs: int) -> None:
+    """Add with `defer_many`, a batch in a transaction."""
+    for batch in batches(jobs):
+        noop.defer_many([None] * batch)
+
+
+def sql(jobs: int) -> None:
+    """Let the database make up the same batches itself."""
+    with psycopg.connect(os.environ["PGTASKS_DATABASE_URL"], autocommit=True) as connection:
+        for batch in batches(jobs):
+            connection.execute(SQL, (batch,))
+
+
+def probe(jobs: int) -> None:
+    """Add jobs one by one, each with the time at which its adding began."""
+    for _ in range(jobs):
+        timed.defer({"added": str(time.monotonic_ns())})
+        time.sleep(INTERVAL)
+
+
+WAYS: dict[str, Callable[[int], None]] = {"single": single, "many": many, "sql": sql, "probe": probe}
+
+
+def batches(jobs: int) -> list[int]:
+    """The sizes of the calls that add so many jobs."""
+    whole, rest = divmod(jobs, BATCH)
+    return [BATCH] * whole + [rest] * bool(rest)
+
+
+def main(way: str, jobs: int) -> None:
+    """Add so many jobs, at a signal."""
+    app = App(database_url=os.environ["PGTASKS_DATABASE_URL"])
+    with app.connection() as connection:  # so that connecting is not measured
+        connection.execute("select 1")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    began = time.perf_counter()
+    WAYS[way](jobs)
+    print(time.perf_counter() - began, flush=True)
+    app.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
