@@ -76,10 +76,13 @@ def test_sessions_that_are_ended_all_the_time_lose_and_repeat_no_job(
     arena.book(times(30, 300))
     arena.add(times(400, 4000))
     host = arena.start()
+    host.wait_for("worker_ready")
     until = arena.ledger.ended() + times(250, 3000)
     while arena.ledger.ended() < until:
         arena.rows(f"select pg_terminate_backend(pid) {WORKERS} order by random() limit 1")
         time.sleep(0.1)  # ten a second
+        assert host.process.poll() is None, host.text
+        arena.keep_busy(100)
     outcome = arena.finish()
     assert outcome.story.faults == []
     assert host.records("database_unavailable")
