@@ -10,7 +10,6 @@ import contextlib
 import datetime as dt
 import enum
 import math
-from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
@@ -163,12 +162,6 @@ class JobSpec:
             check_max_attempts(self.max_attempts)
         if self.flags is not None:
             object.__setattr__(self, "flags", check_flags(self.flags))
-
-    def with_payload(self, payload: Any) -> JobSpec:
-        """Return the same with another payload: nothing else need be checked again."""
-        spec = copy(self)
-        object.__setattr__(spec, "payload", payload)
-        return spec
 
     @property
     def delay_seconds(self) -> float | None:

@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError
@@ -252,7 +252,7 @@ class Task(Generic[P, R]):
         common = self.spec()
         for job in jobs:
             if not isinstance(job, JobSpec):
-                specs.append(common.with_payload(job))
+                specs.append(replace(common, payload=job))
             elif job.task == self.name:
                 specs.append(job)
             else:

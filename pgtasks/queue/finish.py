@@ -32,8 +32,8 @@ def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completi
     if len(done) == len(completions):
         return Operation("finish_successes", sql.get("finish_successes"), (worker_id, *successes), decode)
     others = [completion for completion in completions if completion.outcome.kind is not OutcomeKind.SUCCESS]
-    ends = _ends(worker_id, [(completion.job.claim, completion.outcome) for completion in others])
-    return Operation("finish_all", sql.get("finish_all"), (*ends, *successes), decode)
+    ends = _ends([(completion.job.claim, completion.outcome) for completion in others])
+    return Operation("finish_jobs", sql.get("finish_jobs"), (worker_id, *successes, *ends), decode)
 
 
 def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Outcome]]) -> Operation[dict[int, str]]:
@@ -45,7 +45,7 @@ def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Out
         transaction has locked the job's row, so that nothing was done and the end is to be written again later. A job
         that is not in the result was lost to somebody else, and nothing was changed.
     """
-    return Operation("finish_jobs", sql.get("finish_jobs"), _ends(worker_id, ends), dict)
+    return Operation("finish_jobs", sql.get("finish_jobs"), (worker_id, _array(()), _array(()), *_ends(ends)), dict)
 
 
 def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:
@@ -111,9 +111,8 @@ def _sweep_counts(rows: list[Row]) -> dict[str, int]:
     return dict(zip(("jobs", "queues", "restored_queues"), rows[0], strict=True))
 
 
-def _ends(worker_id: str, ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:
+def _ends(ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:
     return (
-        worker_id,
         [claim.job_id for claim, _ in ends],
         [claim.locked_at for claim, _ in ends],
         [outcome.kind.value for _, outcome in ends],

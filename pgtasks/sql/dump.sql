@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 5396fcf6ef7afb41
+-- functions: revision 1, digest e9263f3263a12c11
 
 sequence job_queues_id_seq
 
@@ -254,6 +254,11 @@ function _pgtasks_forgotten_task(identifier text)
   stable
   security definer
   set search_path=pg_catalog, pg_temp
+
+function _pgtasks_free_queues(worker_id text, queue_ids integer[], locked_ats timestamp with time zone[])
+  returns void
+  language plpgsql
+  volatile
 
 function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
   returns boolean

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pgtasks.worker.leftovers import has_other_threads, open_descriptors
 
@@ -23,72 +23,39 @@ _STANDARD = 3
 _LOOK_SECONDS = 0.005
 
 
-class Child:
-    """A process that this one has started, in a session of its own: Ctrl-C does not reach it, and it has no terminal.
+class Fork:
+    """A copy of this process that runs a function on a socket and ends; waited for and killed like a `Popen`.
 
-    If it had one, it would be in the background there, and stopped, with all that it forks, for asking it.
+    It has a session of its own: Ctrl-C does not reach it, and it has no terminal. If it had one, it would be in the
+    background there, and stopped, with all that it forks, for asking it. What this process has open is closed there, as
+    it would be in a new program.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._code: int | None = None
-
-    @classmethod
-    def fork(cls, sock: socket.socket, run: Callable[[socket.socket], None]) -> Child:
-        """Have a copy of this process run a function on a socket, and end.
-
-        What this process has open is closed there, as it would be in a new program.
-        """
+    def __init__(self, sock: socket.socket, run: Callable[[socket.socket], None]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                os.setsid()
-                _close_all_but(sock.fileno())
-                run(sock)
-                code = 0
-            except BaseException:  # noqa: BLE001 - nothing may return into the copy of what called this
-                traceback.print_exc()
-            finally:
-                with suppress(Exception):
-                    sys.stdout.flush()
-                    sys.stderr.flush()
-                os._exit(code)
-        return cls(pid)
-
-    @classmethod
-    def spawn(cls, sock: socket.socket, module: str) -> Child:
-        """Run a module in a fresh interpreter, with the number of a socket as its argument."""
-        sock.set_inheritable(True)
-        # Not os.posix_spawn, which can start a session only if Python was built where the system could.
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, str(sock.fileno())],
-            stdin=subprocess.DEVNULL,
-            close_fds=False,
-            start_new_session=True,
-        )
-        process.returncode = 0  # or it would wait for it too
-        return cls(process.pid)
+        self._code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(sock, run)
 
     def wait(self, timeout: float = math.inf) -> int:
         """Wait until it has ended; returns its exit code, or minus the signal that killed it.
 
         Raises:
-            TimeoutError: it has not within so many seconds.
+            subprocess.TimeoutExpired: it has not within so many seconds.
         """
         deadline = time.monotonic() + timeout
         while self._code is None:
             try:
-                pid, status = os.waitpid(self._pid, 0 if timeout == math.inf else os.WNOHANG)
+                pid, status = os.waitpid(self.pid, 0 if timeout == math.inf else os.WNOHANG)
             except ChildProcessError:  # the system reaps our children itself, as where SIGCHLD is ignored
                 self._code = 0
                 break
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline:
-                raise TimeoutError
+                raise subprocess.TimeoutExpired("the process that forks worker processes", timeout)
             else:
                 time.sleep(_LOOK_SECONDS)
         return self._code
@@ -97,7 +64,33 @@ class Child:
         """Kill it, if it has not ended yet."""
         if self._code is None:
             with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def start_interpreter(sock: socket.socket, module: str) -> subprocess.Popen[bytes]:
+    """Run a module in a fresh interpreter, in a session of its own, with the number of a socket as its argument."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, str(sock.fileno())],
+        pass_fds=[sock.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _become(sock: socket.socket, run: Callable[[socket.socket], None]) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        _close_all_but(sock.fileno())
+        run(sock)
+        code = 0
+    except BaseException:  # noqa: BLE001 - nothing may return into the copy of what called this
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def may_fork() -> bool:

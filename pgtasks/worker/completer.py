@@ -15,6 +15,7 @@ a while.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,8 @@ class Completer:
             elif state == "refused":
                 asyncio.get_running_loop().call_later(_REFUSED_SECONDS, self.add, [completion])
             else:
-                self._refused.discard(completion.job.claim)
+                if self._refused:
+                    self._refused.discard(completion.job.claim)
                 _report(completion, state, retried=tries > 1)
                 written.append(completion)
         if self._busy:
@@ -182,6 +184,8 @@ def _in_ascii(completion: Completion) -> Completion | None:
 
 def _report(completion: Completion, state: str | None, *, retried: bool) -> None:
     job, outcome = completion.job, completion.outcome
+    if outcome.kind is OutcomeKind.SUCCESS and state is not None and not log.is_enabled_for(logging.INFO):
+        return
     # One record a job. Its keys are API: see docs/reference/logging.md.
     keys = {
         "job_id": job.id,

@@ -72,7 +72,6 @@ class Executor:
         self._unlimited = Run(self._context)
         self._limited: dict[int, LimitedRun] = {}
         self._limits = limits_of(app)
-        self._all_tasks: dict[str, AnyTask] = {task.name: task for task in app.registry}
         self._for_threads = {task.name for task in app.registry if not task.is_async} - self._limits.keys()
         self._concurrency = concurrency
         self._free = list(range(concurrency - 1, -1, -1))
@@ -113,7 +112,7 @@ class Executor:
         if self._limits and (limit := self._limits.get(job.task)) is not None:
             run = self._limited[slot] = LimitedRun(self._context, limit, job, slot, self._slots)
         self._slots.take(slot, job)
-        task = self._all_tasks[job.task]
+        task = self._app.registry[job.task]
         if task.is_async:
             running = self._loop.create_task(self._run_async(slot, job, task, run), context=run.context.copy())
             self._tasks.add(running)
@@ -194,7 +193,7 @@ class Executor:
         return self.next_ready() if self._ready and self._may_start() else None
 
     def _run_plain(self, job: Job, run: Run) -> Completion:
-        task = self._all_tasks[job.task]
+        task = self._app.registry[job.task]
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, Settings
 from pgtasks.logs import get_logger
 from pgtasks.settings import Settings
 from pgtasks.worker import zygote
-from pgtasks.worker.child import Child, may_fork
+from pgtasks.worker.child import Fork, may_fork, start_interpreter
 from pgtasks.worker.protocol import Lines
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _CLASSES: dict[int, type[PgtasksError]] = {
 }
 _END_SECONDS = 10.0
 """How long a zygote may wait for processes that have lost their supervisor."""
-
-
 _ANSWER_SECONDS = 30.0
 """A zygote that has not answered a request for a process after so long does not move."""
 
@@ -56,10 +55,10 @@ class Loaded:
 class ZygoteClient:
     """A running zygote."""
 
-    def __init__(self, child: Callable[[socket.socket], Child]) -> None:
+    def __init__(self, start: Callable[[socket.socket], Fork | subprocess.Popen[bytes]]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = child(theirs)
+            self._process = start(theirs)
         self._sock = ours
         self._lines = Lines(ours)
         self._answers: asyncio.Queue[dict[str, Any]] | None = None
@@ -73,12 +72,12 @@ class ZygoteClient:
 
         If it has threads all the same, as under a tool that watches it, the zygote is a fresh interpreter.
         """
-        return cls(lambda sock: Child.fork(sock, zygote.serve)) if may_fork() else cls.fresh()
+        return cls(lambda sock: Fork(sock, zygote.serve)) if may_fork() else cls.fresh()
 
     @classmethod
     def fresh(cls) -> ZygoteClient:
         """Make one that is a fresh interpreter."""
-        return cls(lambda sock: Child.spawn(sock, zygote.__name__))
+        return cls(lambda sock: start_interpreter(sock, zygote.__name__))
 
     def load(self, settings: Settings, explicit: Mapping[str, Any], directory: Path, stop: StopWhileStarting) -> Loaded:
         """Have the application imported.
@@ -194,7 +193,7 @@ class ZygoteClient:
         self._sock.close()
         try:
             self._process.wait(_END_SECONDS if self._answers is not None else 1)
-        except TimeoutError:  # in the middle of an import
+        except subprocess.TimeoutExpired:  # in the middle of an import
             self._process.kill()
             self._process.wait()
 

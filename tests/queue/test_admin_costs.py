@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pgtasks.database import Operation
+from pgtasks.job import EPOCH, MICROSECOND
 from pgtasks.queue import admin
 from pgtasks.sql import Statements
 
@@ -131,7 +132,7 @@ def test_a_larger_table_costs_no_more(queue: Queue, schema: str, monkeypatch: py
     assert (grown, too_much) == ({}, {})
 
 
-OUTCOMES = pytest.mark.parametrize("outcome", ["success", "return", "retry"])
+OUTCOMES = pytest.mark.parametrize("outcome", ["success at once", "success", "return", "retry"])
 
 
 def pages_of_ending(queue: Queue, schema: str, outcome: str, jobs: int) -> int:
@@ -142,8 +143,14 @@ def pages_of_ending(queue: Queue, schema: str, outcome: str, jobs: int) -> int:
     queue.run("update {gw}._private_jobs set locked_at = now(), locked_by = 'w'")
     claims = queue.rows("select id, locked_at from {gw}._private_jobs order by id limit %s", jobs)
     ids, locked_ats = [claim["id"] for claim in claims], [claim["locked_at"] for claim in claims]
-    parameters = ("w", ids, locked_ats, [outcome] * jobs, None, None, None, None)
-    return pages(queue, Operation("finish_jobs", Statements(schema).get("finish_jobs"), parameters, list))
+    if outcome == "success at once":
+        micros = [(locked_at - EPOCH) // MICROSECOND for locked_at in locked_ats]
+        arrays = [f"{{{','.join(map(str, numbers))}}}" for numbers in (ids, micros)]
+        operation = Operation("ends", Statements(schema).get("finish_successes"), ("w", *arrays), list)
+    else:
+        parameters = ("w", "{}", "{}", ids, locked_ats, [outcome] * jobs, None, None, None, None)
+        operation = Operation("ends", Statements(schema).get("finish_jobs"), parameters, list)
+    return pages(queue, operation)
 
 
 @OUTCOMES

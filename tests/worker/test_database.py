@@ -421,7 +421,8 @@ def test_a_full_queue_of_notifications_is_waited_for(db: Database, start_worker:
             worker = start_worker("--processes", "1")
             worker.wait_for("database_unavailable")
             assert "NOTIFY queue" in outages(worker)[0]
-    db.value("select pg_notification_queue_usage()")  # which empties it
+    # The look empties it, once the listener's session has ended in the server too.
+    db.wait(lambda: db.value("select pg_notification_queue_usage()") == 0, "an empty queue of notifications")
     settled(db, worker, jobs)
 
 

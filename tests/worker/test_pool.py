@@ -327,7 +327,7 @@ def test_a_zygote_that_does_not_answer_is_killed_and_lost(monkeypatch: pytest.Mo
     async def spawn() -> None:
         lost = asyncio.Event()
         zygote.attach(lambda *_: None, lambda *_: None, lost.set)
-        os.kill(zygote._process._pid, signal.SIGSTOP)
+        os.kill(zygote._process.pid, signal.SIGSTOP)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             spawning = asyncio.create_task(

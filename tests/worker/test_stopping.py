@@ -18,9 +18,10 @@ from psycopg.conninfo import make_conninfo
 from tests.worker.conftest import LONG, ROOT, alive, prepared
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.worker.conftest import Database, StartWorker
+    from tests.worker.conftest import Database, StartWorker, Worker
 
 WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 
@@ -204,13 +205,20 @@ def test_term_is_obeyed_though_nobody_reads_the_log(db: Database, start_worker: 
 # While it starts
 
 
-def test_term_is_obeyed_while_the_start_waits_for_the_database(
-    db: Database, database: str, start_worker: StartWorker
-) -> None:
+@contextlib.contextmanager
+def waiting_worker(db: Database, database: str, start_worker: StartWorker) -> Iterator[Worker]:
+    """Start a worker that has to wait in the database for as long as the block runs."""
     with psycopg.connect(database) as other:
         other.execute("lock table graphile_worker._private_tasks in access exclusive mode")
         worker = start_worker("--processes", "1")
         db.wait(lambda: db.value(WAITING) > 0, "the wait")
+        yield worker
+
+
+def test_term_is_obeyed_while_the_start_waits_for_the_database(
+    db: Database, database: str, start_worker: StartWorker
+) -> None:
+    with waiting_worker(db, database, start_worker) as worker:
         assert worker.stop() == 0
         assert db.value(WAITING) == 0
     worker.wait_for("worker_stopped", message="told to stop while it was starting")
@@ -219,10 +227,7 @@ def test_term_is_obeyed_while_the_start_waits_for_the_database(
 def test_signals_for_the_pool_are_harmless_before_there_is_one(
     db: Database, database: str, start_worker: StartWorker
 ) -> None:
-    with psycopg.connect(database) as other:
-        other.execute("lock table graphile_worker._private_tasks in access exclusive mode")
-        worker = start_worker("--processes", "1")
-        db.wait(lambda: db.value(WAITING) > 0, "the wait")
+    with waiting_worker(db, database, start_worker) as worker:
         for number in (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP):
             worker.signal(number)
     worker.wait_for("worker_ready", processes=1)

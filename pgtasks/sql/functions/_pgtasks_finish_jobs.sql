@@ -205,16 +205,7 @@ begin
   end if;
 
   if v_queue_ids is not null then
-    update {gw}._private_job_queues as job_queues
-    set locked_at = null, locked_by = null
-    from (
-      select freed.id, freed.locked_at
-      from unnest(v_queue_ids, v_locked_ats) as freed (id, locked_at)
-      order by freed.id
-    ) as freed
-    where job_queues.id = any(array[freed.id])
-      and job_queues.locked_by = _pgtasks_finish_jobs.worker_id
-      and job_queues.locked_at = freed.locked_at;
+    perform {gw}._pgtasks_free_queues(_pgtasks_finish_jobs.worker_id, v_queue_ids, v_locked_ats);
   end if;
 
   if v_returned > 0 then
