@@ -25,6 +25,7 @@ from pgtasks.queue.finish import release_worker
 from pgtasks.queue.workers import register_worker
 from pgtasks.worker.claimer import Claimer
 from pgtasks.worker.completer import Completer
+from pgtasks.worker.ending import end_tasks
 from pgtasks.worker.executor import Executor
 from pgtasks.worker.heartbeats import HeartbeatWatch
 from pgtasks.worker.link import Backoff, DatabaseLink
@@ -138,9 +139,7 @@ class WorkerProcess:
                 loop.result()  # raises what ended it: a bug, which the supervisor reports as a crash
         if self._aborting:
             return await self._abort()
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await end_tasks(loops)
         await self._retire()
         await self._link.database.aclose()
         return Exit.DRAINED

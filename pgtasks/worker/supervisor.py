@@ -16,6 +16,7 @@ from pgtasks.logs import get_logger
 from pgtasks.queue.claim import has_runnable
 from pgtasks.sql import Statements
 from pgtasks.worker.deadlines import enforce_deadlines
+from pgtasks.worker.ending import end_tasks
 from pgtasks.worker.fleet import Fleet
 from pgtasks.worker.generation import Generation
 from pgtasks.worker.health import Health
@@ -350,9 +351,7 @@ class Supervisor:
                     "the jobs of ended processes could not be given back in time: they stay locked until a running "
                     f"worker has missed their heartbeats for {self._settings.stale_after:g} s"
                 )
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await end_tasks(list(self._background))
         self._fleet.close()
         await self._link.database.aclose()
 

@@ -135,6 +135,26 @@ def test_a_worker_that_cannot_give_jobs_back_at_its_end_says_so(
     assert "they were given back" not in worker.text
 
 
+@pytest.mark.parametrize("loop", ["Heartbeats", "HeartbeatWatch"])  # of the supervisor, of a process
+def test_a_loop_that_a_cancellation_did_not_reach_is_told_again(
+    db: Database, start_worker: StartWorker, loop: str
+) -> None:
+    deaf = f"""
+import asyncio, pgtasks.worker.heartbeats as h
+run = h.{loop}.run
+async def deaf(self):
+    try:
+        await run(self)
+    except asyncio.CancelledError:
+        await asyncio.sleep(3600)
+h.{loop}.run = deaf
+"""
+    worker = start_worker("--processes", "1", before=prepared(deaf))
+    worker.wait_for("worker_ready")
+    assert worker.stop() == 0
+    assert worker.records("process_exited") == []  # a process that does not end is killed, late
+
+
 def test_processes_end_and_give_their_jobs_back_when_the_supervisor_is_killed(
     db: Database, start_worker: StartWorker
 ) -> None:
