@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pgtasks.sql import Statements
 
 
+_EARLIEST = -(2**63)
+"""Stands for `-infinity`, which is no place to go on from."""
+
+
 class Restored(NamedTuple):
     """What a call of `restore_names` did."""
 
@@ -25,6 +29,26 @@ class Restored(NamedTuple):
     """How many queues it put back."""
     jobs: int
     """How many jobs it gave the number that their task or queue has now."""
+
+
+class Mark(NamedTuple):
+    """The place of a job in claim order."""
+
+    priority: int
+    run_at: int
+    """Microseconds since 2000."""
+    id: int
+
+
+class Claimed(NamedTuple):
+    """What a call of `claim_jobs` brought."""
+
+    jobs: list[Job]
+    """In the order in which they are to be started."""
+    marks: list[Mark]
+    """The place of the last job of each priority."""
+    look_seconds: float | None
+    """How long the database took to find and lock the jobs; None if there was none."""
 
 
 def register_tasks(sql: Statements, tasks: Sequence[str]) -> Operation[int]:
@@ -41,14 +65,21 @@ def restore_names(sql: Statements, tasks: Sequence[str], max_age: float | None) 
 
 
 def claim_jobs(
-    sql: Statements, worker_id: str, tasks: Sequence[str], forbidden_flags: Sequence[str], limit: int, free_slots: int
-) -> Operation[list[Job]]:
-    """Lock up to `limit` runnable jobs for `worker_id`, in the order in which they are to be started.
+    sql: Statements,
+    worker_id: str,
+    tasks: Sequence[str],
+    forbidden_flags: Sequence[str],
+    limit: int,
+    free_slots: int,
+    near: Sequence[Mark] | None = None,
+) -> Operation[Claimed]:
+    """Lock up to `limit` runnable jobs for `worker_id`.
 
     A job on its last attempt is taken only if it is among the first `free_slots`, since it must not wait in a worker
-    that may die.
+    that may die. Given `near`, only jobs are looked at that have the priority of one of these marks and come after it.
     """
-    parameters = (worker_id, list(tasks), list(forbidden_flags), limit, free_slots)
+    marks = (None, None, None) if near is None else tuple(list(column) for column in zip(*near, strict=True))
+    parameters = (worker_id, list(tasks), list(forbidden_flags), limit, free_slots, *marks)
     return Operation("claim_jobs", sql.get("claim_jobs"), parameters, _claimed, UNREAD_TIMES)
 
 
@@ -62,8 +93,14 @@ def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 100
     return Operation("unknown_tasks", sql.get("unknown_tasks"), (list(tasks), look_at), dict)
 
 
-def _claimed(rows: list[Row]) -> list[Job]:
-    return [job_from_row(row, row[14], row[15]) for row in rows]
+def _claimed(rows: list[Row]) -> Claimed:
+    if not rows:
+        return Claimed([], [], None)
+    last = {row[2]: Mark(row[2], row[3], row[0]) for row in rows[-1:]}  # in claim order
+    if rows[0][2] != rows[-1][2]:
+        last = {row[2]: Mark(row[2], row[3], row[0]) for row in rows}
+    marks = [mark for mark in last.values() if mark.run_at > _EARLIEST]
+    return Claimed([job_from_row(row, row[14], row[15]) for row in rows], marks, rows[0][16])
 
 
 def _restored(rows: list[Row]) -> Restored:

@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest e9263f3263a12c11
+-- functions: revision 1, digest 15d15132dcdb5832
 
 sequence job_queues_id_seq
 
@@ -108,7 +108,7 @@ table _private_jobs with row level security
   CREATE INDEX _pgtasks_jobs_queued_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id, job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
   CREATE INDEX _pgtasks_jobs_queued_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) INCLUDE (job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
   CREATE INDEX _pgtasks_jobs_ready_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id) WHERE (is_available AND (job_queue_id IS NULL))
-  CREATE INDEX _pgtasks_jobs_ready_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) WHERE (is_available AND (job_queue_id IS NULL))
+  CREATE INDEX _pgtasks_jobs_ready_kind_idx ON graphile_worker._private_jobs USING btree (task_id, COALESCE(jsonb_hash_extended(flags, (0)::bigint), (0)::bigint), priority, run_at, id) WHERE (is_available AND (job_queue_id IS NULL))
   CREATE UNIQUE INDEX jobs_key_key1 ON graphile_worker._private_jobs USING btree (key)
   CREATE INDEX jobs_main_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id, job_queue_id) WHERE (is_available = true)
   CREATE INDEX jobs_no_queue_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id) WHERE ((is_available = true) AND (job_queue_id IS NULL))
@@ -166,8 +166,8 @@ view jobs
   flags jsonb
   SELECT jobs.id, job_queues.queue_name, tasks.identifier AS task_identifier, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at, jobs.updated_at, jobs.key, jobs.locked_at, jobs.locked_by, jobs.revision, jobs.flags FROM ((graphile_worker._private_jobs jobs JOIN graphile_worker._private_tasks tasks ON ((tasks.id = jobs.task_id))) LEFT JOIN graphile_worker._private_job_queues job_queues ON ((job_queues.id = jobs.job_queue_id)));
 
-function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer)
-  returns TABLE(id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb)
+function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer, mark_priorities smallint[] DEFAULT NULL::smallint[], mark_micros bigint[] DEFAULT NULL::bigint[], mark_ids bigint[] DEFAULT NULL::bigint[])
+  returns TABLE(id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb, look_seconds double precision)
   language plpgsql
   volatile
   set plan_cache_mode=force_generic_plan
@@ -175,6 +175,8 @@ function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_
   set enable_bitmapscan=off
   set enable_sort=off
   set enable_incremental_sort=off
+  set enable_mergejoin=off
+  set enable_hashjoin=off
   set jit=off
 
 function _pgtasks_cleanup(operations text[], max_rows integer, OUT deleted_tasks bigint, OUT deleted_queues bigint, OUT deleted_jobs bigint, OUT more boolean, OUT busy text[])
@@ -205,8 +207,23 @@ function _pgtasks_find_jobs(task_identifier text, queue_name text, state text, j
   set enable_seqscan=off
   set jit=off
 
-function _pgtasks_find_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, OUT job_ids bigint[], OUT job_queue_ids integer[])
+function _pgtasks_find_queues(task_ids integer[], forbidden_flags text[], look_at integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT queue_ids integer[], OUT seen bigint)
   returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_find_queues_by_task(task_ids integer[], forbidden_flags text[], look_at integer)
+  returns integer[]
+  language plpgsql
+  volatile
+
+function _pgtasks_find_queues_in_turn(task_ids integer[], forbidden_flags text[], max_queues integer)
+  returns integer[]
+  language plpgsql
+  volatile
+
+function _pgtasks_find_ready_jobs(task_ids integer[], forbidden_flags text[], max_jobs integer)
+  returns TABLE(place tid, priority smallint, run_at timestamp with time zone, id bigint)
   language plpgsql
   volatile
 
@@ -269,6 +286,8 @@ function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
   set enable_bitmapscan=off
   set enable_sort=off
   set enable_incremental_sort=off
+  set enable_mergejoin=off
+  set enable_hashjoin=off
   set jit=off
 
 function _pgtasks_heartbeat(host_id text, host_name text, version text, worker_ids text[], pids integer[], running integer[], succeeded bigint[], failed bigint[], stale_after double precision, OUT evicted_ids text[], OUT dead_ids text[], OUT silence double precision)
@@ -315,7 +334,12 @@ function _pgtasks_lock_job_keys(job_keys text[])
   language plpgsql
   volatile
 
-function _pgtasks_lock_ready_jobs(task_ids integer[], forbidden_flags text[], max_jobs integer, OUT job_ids bigint[], OUT last_attempts boolean, OUT contended boolean)
+function _pgtasks_lock_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT places tid[], OUT contended boolean)
+  returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_lock_ready_jobs(task_ids integer[], forbidden_flags text[], max_jobs integer, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT places tid[], OUT last_attempts boolean, OUT contended boolean)
   returns record
   language plpgsql
   volatile

@@ -12,6 +12,9 @@ A claim asks for as many jobs as there are free slots, and for some ahead if job
 starts within `_AHEAD_SECONDS`, judging by how long the last ones took. So slots never wait for the database, and
 long jobs are never hoarded while another process could run them.
 
+Where it takes long to look everywhere, most claims look only near the marks that earlier ones have left (see `Marks`).
+What such a claim does not see is found by a full look, which follows in time also if there was nothing near.
+
 Whenever the answer to a claim is lost, jobs may be locked for this worker that it does not know of. Before the next
 claim everything locked by it and not known here is given back.
 """
@@ -31,6 +34,7 @@ from pgtasks.queue.claim import claim_jobs
 from pgtasks.queue.finish import release_worker
 from pgtasks.queue.workers import is_evicted
 from pgtasks.worker.link import Backoff
+from pgtasks.worker.marks import Marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,6 +108,8 @@ class Claimer:
         self._on_evicted = on_evicted
         self._suspended = False
         self._backoff = Backoff()
+        self._marks = Marks()
+        self._full_look: asyncio.TimerHandle | None = None
         self._wanted = asyncio.Event()
         self._exhausted = False
         self._claiming = False
@@ -193,7 +199,7 @@ class Claimer:
         self.started_claims += 1
         self._on_change()
         try:
-            jobs = await self._ask(limit, free)
+            jobs, full = await self._ask(limit, free)
         except Exception as error:
             if is_evicted(error):
                 self._claiming = False
@@ -218,12 +224,21 @@ class Claimer:
         # A job on its last attempt is claimed only into a free slot, so an empty answer means "nothing left" only if
         # a slot was free; and not if somebody asked to look again meanwhile: the claim may not have seen what came.
         self._exhausted = not jobs and free > 0 and not self._wanted.is_set()
+        if self._exhausted and not full:
+            self._look_fully_when_due()
         if len(jobs) == limit:
             self._on_full()
         self._on_change()
         return bool(jobs)
 
-    async def _ask(self, limit: int, free: int) -> list[Job]:
+    def _look_fully_when_due(self) -> None:
+        if self._full_look is not None:
+            self._full_look.cancel()
+        pause = max(0.0, self._marks.full_at - time.monotonic())
+        self._full_look = asyncio.get_running_loop().call_later(pause, self.look_again)
+
+    async def _ask(self, limit: int, free: int) -> tuple[list[Job], bool]:
+        """Return what a claim brings, and whether it was a full look."""
         # A new connection may lead to a server that has taken over from another, and never heard of this worker.
         connections = self._link.database.connections_made
         if self._registered_with != connections or not connections:
@@ -233,17 +248,20 @@ class Claimer:
         if self._answer_lost or (self._recheck_at is not None and now > self._recheck_at) or now > self._reconcile_at:
             await self._release_unknown()
             self._reconcile_at = _next_reconciliation()
+        began = time.monotonic()
+        near = self._marks.near(began)
         operation = claim_jobs(
-            self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free
+            self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free, near
         )
         self._answer_lost = True
         try:
-            jobs = await self._link.attempt(operation)
+            claimed = await self._link.attempt(operation)
         except DatabaseUnavailableError:
             self._answer_lost = False  # there was no connection to ask on
             raise
         self._answer_lost = False
-        return jobs
+        self._marks.looked(claimed, began, time.monotonic(), full=near is None)
+        return claimed.jobs, near is None
 
     async def _pause(self) -> None:
         """Wait before the next try, but no longer than until the claimer is stopped."""

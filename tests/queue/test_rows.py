@@ -26,7 +26,7 @@ pytestmark = pytest.mark.every_postgres
 
 
 def claim(connection: psycopg.Connection, schema: str) -> list[Job]:
-    return run(connection, claim_jobs(Statements(schema), "w", ["t"], [], 100, 100))
+    return run(connection, claim_jobs(Statements(schema), "w", ["t"], [], 100, 100)).jobs
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psycopg
@@ -91,15 +92,23 @@ class Queue:
         free_slots: int | None = None,
         forbidden: Sequence[str] = (),
         worker: str = "worker",
+        marks: Sequence[Row] | None = None,
     ) -> list[Row]:
-        return self.rows(
-            "select * from {gw}._pgtasks_claim_jobs(%s::text, %s::text[], %s::text[], %s::integer, %s::integer)",
+        """Claim jobs; given `marks`, rows of jobs, only such as come after one of these with the same priority."""
+        epoch, micro = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+        rows = self.rows(
+            "select * from {gw}._pgtasks_claim_jobs(%s::text, %s::text[], %s::text[], %s::integer, %s::integer,"
+            " %s::smallint[], %s::bigint[], %s::bigint[])",
             worker,
             list(tasks),
             list(forbidden),
             limit,
             limit if free_slots is None else free_slots,
+            None if marks is None else [mark["priority"] for mark in marks],
+            None if marks is None else [(mark["run_at"] - epoch) // micro for mark in marks],
+            None if marks is None else [mark["id"] for mark in marks],
         )
+        return [{name: value for name, value in row.items() if name != "look_seconds"} for row in rows]
 
     def has_runnable(self, tasks: Sequence[str] = ("send",), forbidden: Sequence[str] = ()) -> bool:
         found: bool = self.value(

@@ -251,6 +251,8 @@ class QueueMachine(RuleBasedStateMachine):
             self._agree()
             return
         answer = model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, now)
+        for row in rows:
+            assert row.pop("look_seconds") > 0
         self.claims += rows
         self._agree(rows, answer.rows)
 

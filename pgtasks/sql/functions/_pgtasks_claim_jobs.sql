@@ -1,14 +1,19 @@
 -- Locks up to max_jobs eligible jobs for a worker and returns them in claim order: priority, run_at, id.
 --
 -- A named queue has at most one job in flight, its first eligible one. What guarantees it is the lock on the queue's
--- row: it is taken before the job's, in a statement of its own, so that the job is looked at as it is once nobody else
--- can claim from that queue. Where the job has changed meanwhile or is held by someone, the queue is left alone:
--- neither is its second job taken nor does the queue stay locked. A reference worker locks the same rows. A queue whose
--- row is missing (the reference's cleanup can delete it while a job is being added) counts as locked until
--- _pgtasks_restore_names puts it back.
+-- row: see _pgtasks_lock_queue_heads. A reference worker locks the same rows. A queue whose row is missing (the
+-- reference's cleanup can delete it while a job is being added) counts as locked until _pgtasks_restore_names puts it
+-- back.
 --
 -- A job on its last attempt is taken only if it is among the first free_slots of the batch: it must not wait in a
 -- worker that may die, since nothing would be left to run it again.
+--
+-- Marks say where to look, for when to look everywhere takes long, as where a snapshot that is held open keeps what is
+-- left of a million finished jobs in the indexes: only at jobs that come after one of the marks and have its priority.
+-- They are the last jobs that the worker has claimed of some priorities, and what comes before them was claimed too or
+-- could not be. So such a look may miss jobs, and a full one has to follow in time. mark_micros are their run_at in
+-- microseconds since 2000, as PostgreSQL keeps it. `look_seconds`, the same in each
+-- row, tells how long it took to find and lock the jobs.
 --
 -- The settings keep the plans what they are meant to be, here and in the functions called from here:
 --   plan_cache_mode           one plan for all calls: to plan these statements takes longer than to run them
@@ -16,6 +21,8 @@
 --   enable_bitmapscan,        that are out of date, as they always are in a queue, make the planner read and sort the
 --   enable_sort,              whole backlog instead. A few rows are still sorted where no index has the order.
 --   enable_incremental_sort
+--   enable_mergejoin,         what is looked up by place or id is looked up one by one
+--   enable_hashjoin
 --   jit                       a plan with a sort that is off looks so costly to PostgreSQL before 18 that it is
 --                             compiled, which took seconds on 15
 create or replace function {gw}._pgtasks_claim_jobs(
@@ -23,7 +30,10 @@ create or replace function {gw}._pgtasks_claim_jobs(
   task_identifiers text[],
   forbidden_flags text[],
   max_jobs integer,
-  free_slots integer
+  free_slots integer,
+  mark_priorities smallint[] = null,
+  mark_micros bigint[] = null,
+  mark_ids bigint[] = null
 )
 returns table (
   id bigint,
@@ -41,7 +51,8 @@ returns table (
   locked_at timestamptz,
   locked_by text,
   revision integer,
-  flags jsonb
+  flags jsonb,
+  look_seconds double precision
 )
 language plpgsql
 volatile
@@ -50,21 +61,24 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set enable_incremental_sort = off
+set enable_mergejoin = off
+set enable_hashjoin = off
 set jit = off
 as $pgtasks$
 #variable_conflict use_column
 declare
+  v_began timestamptz := clock_timestamp();
+  v_look_seconds double precision;
+  v_mark_run_ats timestamptz[];
   v_task_ids integer[];
   v_task_names text[];
-  v_ready_ids bigint[];
-  v_contended boolean;
+  v_ready_places tid[];
+  v_ready_contended boolean;
   v_last_attempts boolean;
   v_last {gw}._private_jobs;
-  v_head_ids bigint[];
-  v_head_queue_ids integer[];
-  v_free_queue_ids integer[];
-  v_queued_ids bigint[];
-  v_ids bigint[];
+  v_queued_places tid[];
+  v_queued_contended boolean;
+  v_places tid[];
   v_queue_ids integer[];
 begin
   if _pgtasks_claim_jobs.max_jobs < 1 then
@@ -91,82 +105,71 @@ begin
   from {gw}._private_tasks as tasks
   where tasks.identifier = any(_pgtasks_claim_jobs.task_identifiers);
 
+  if _pgtasks_claim_jobs.mark_priorities is not null then
+    v_mark_run_ats := array(
+      select timestamptz '2000-01-01 00:00:00+00' + mark.micros * interval '1 microsecond'
+      from unnest(_pgtasks_claim_jobs.mark_micros) with ordinality as mark (micros, position)
+      order by mark.position
+    );
+  end if;
+
   for v_look in 1..3 loop
-    select ready.job_ids, ready.last_attempts, ready.contended into v_ready_ids, v_last_attempts, v_contended
+    select ready.places, ready.last_attempts, ready.contended
+    into v_ready_places, v_last_attempts, v_ready_contended
     from {gw}._pgtasks_lock_ready_jobs(
-      v_task_ids, _pgtasks_claim_jobs.forbidden_flags, _pgtasks_claim_jobs.max_jobs
+      v_task_ids,
+      _pgtasks_claim_jobs.forbidden_flags,
+      _pgtasks_claim_jobs.max_jobs,
+      _pgtasks_claim_jobs.mark_priorities,
+      v_mark_run_ats,
+      _pgtasks_claim_jobs.mark_ids
     ) as ready;
 
-    if cardinality(v_ready_ids) = _pgtasks_claim_jobs.max_jobs then
-      -- Only heads of queues that come before the last of these can be used: the ids are in claim order.
+    if cardinality(v_ready_places) = _pgtasks_claim_jobs.max_jobs then
+      -- Only queued jobs that come before the last of these can be used: they are in claim order.
       select jobs.* into v_last
       from {gw}._private_jobs as jobs
-      where jobs.id = v_ready_ids[_pgtasks_claim_jobs.max_jobs];
+      where jobs.ctid = v_ready_places[_pgtasks_claim_jobs.max_jobs];
     end if;
-    select heads.job_ids, heads.job_queue_ids into v_head_ids, v_head_queue_ids
-    from {gw}._pgtasks_find_queue_heads(
+    select heads.places, heads.contended into v_queued_places, v_queued_contended
+    from {gw}._pgtasks_lock_queue_heads(
       v_task_ids,
       _pgtasks_claim_jobs.forbidden_flags,
       _pgtasks_claim_jobs.max_jobs,
       v_last.priority,
       v_last.run_at,
-      v_last.id
+      v_last.id,
+      _pgtasks_claim_jobs.mark_priorities,
+      v_mark_run_ats,
+      _pgtasks_claim_jobs.mark_ids
     ) as heads;
 
-    if v_head_ids is not null then
-      select array_agg(free.id) into v_free_queue_ids
-      from (
-        select job_queues.id
-        from {gw}._private_job_queues as job_queues
-        where job_queues.id = any(v_head_queue_ids) and job_queues.is_available
-        order by job_queues.id
-        for update skip locked
-      ) as free;
-
-      select array_agg(locked.id) into v_queued_ids
-      from (
-        select jobs.id
-        from unnest(v_head_ids, v_head_queue_ids) as head (id, job_queue_id)
-        join {gw}._private_jobs as jobs on jobs.id = head.id and jobs.job_queue_id = head.job_queue_id
-        where head.job_queue_id = any(v_free_queue_ids)
-          and jobs.is_available
-          and jobs.run_at <= now()
-          and jobs.task_id = any(v_task_ids)
-          and (
-            jobs.flags is null
-            or _pgtasks_claim_jobs.forbidden_flags is null
-            or not jobs.flags ?| _pgtasks_claim_jobs.forbidden_flags
-          )
-        order by jobs.id
-        for update of jobs skip locked
-      ) as locked;
-    end if;
-
+    exit when v_ready_places is not null or v_queued_places is not null;
     -- Something could be taken, and others were quicker: look again.
-    exit when v_ready_ids is not null or v_queued_ids is not null;
-    exit when not v_contended and v_head_ids is null;
+    exit when not (v_ready_contended or v_queued_contended);
   end loop;
 
-  if v_queued_ids is null and not v_last_attempts then
-    v_ids := v_ready_ids;
+  if v_queued_places is null and not v_last_attempts then
+    v_places := v_ready_places;
   else
-    select array_agg(ranked.id), array_agg(ranked.job_queue_id) filter (where ranked.job_queue_id is not null)
-    into v_ids, v_queue_ids
+    select array_agg(ranked.place), array_agg(ranked.job_queue_id) filter (where ranked.job_queue_id is not null)
+    into v_places, v_queue_ids
     from (
       select
-        jobs.id,
+        jobs.ctid as place,
         jobs.job_queue_id,
         jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt,
         row_number() over (order by jobs.priority, jobs.run_at, jobs.id) as position
       from {gw}._private_jobs as jobs
-      where jobs.id = any(v_ready_ids || v_queued_ids)
+      where jobs.ctid = any(v_ready_places || v_queued_places)
     ) as ranked
     where ranked.position <= _pgtasks_claim_jobs.max_jobs
       and (ranked.position <= _pgtasks_claim_jobs.free_slots or not ranked.is_last_attempt);
   end if;
-  if v_ids is null then
+  if v_places is null then
     return;
   end if;
+  v_look_seconds := extract(epoch from clock_timestamp() - v_began);
 
   if v_queue_ids is not null then
     update {gw}._private_job_queues as job_queues
@@ -183,7 +186,7 @@ begin
         locked_by = _pgtasks_claim_jobs.worker_id,
         -- Not later than locked_at: a job that changes after it was locked was superseded.
         updated_at = now()
-      where jobs.id = any(v_ids)
+      where jobs.ctid = any(v_places)
       returning jobs.*
     )
     select
@@ -206,7 +209,8 @@ begin
       claimed.locked_at,
       claimed.locked_by,
       claimed.revision,
-      claimed.flags
+      claimed.flags,
+      v_look_seconds
     from claimed
     order by claimed.priority, claimed.run_at, claimed.id;
 end;

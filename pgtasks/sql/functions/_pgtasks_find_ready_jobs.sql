@@ -1,0 +1,88 @@
+-- The first jobs without a queue of each kind, which is a task and a set of flags: of the tasks given, and of the sets
+-- that hold no forbidden flag. At most max_jobs of each kind, all in claim order. Locks nothing.
+create or replace function {gw}._pgtasks_find_ready_jobs(task_ids integer[], forbidden_flags text[], max_jobs integer)
+returns table (place tid, priority smallint, run_at timestamptz, id bigint)
+language plpgsql
+volatile
+as $pgtasks$
+#variable_conflict use_column
+declare
+  v_flags_matter boolean := coalesce(cardinality(forbidden_flags) > 0, false);
+begin
+  return query
+    select due.*
+    from unnest(task_ids) as task (id)
+    cross join lateral (
+      with recursive kind (hash, flags) as (
+        (
+          select coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.flags
+          from {gw}._private_jobs as jobs
+          where jobs.is_available and jobs.job_queue_id is null and jobs.task_id = task.id
+          order by coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority, jobs.run_at, jobs.id
+          limit 1
+        )
+        union all
+        select following.*
+        from kind
+        cross join lateral (
+          select coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.flags
+          from {gw}._private_jobs as jobs
+          where jobs.is_available
+            and jobs.job_queue_id is null
+            and jobs.task_id = task.id
+            and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) > kind.hash
+          order by coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority, jobs.run_at, jobs.id
+          limit 1
+        ) as following
+      )
+      select kind.hash
+      from kind
+      where not v_flags_matter or kind.flags is null or not kind.flags ?| forbidden_flags
+    ) as kind
+    cross join lateral (
+      with recursive level (priority, run_at) as (
+        (
+          select jobs.priority, jobs.run_at
+          from {gw}._private_jobs as jobs
+          where jobs.is_available
+            and jobs.job_queue_id is null
+            and jobs.task_id = task.id
+            and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kind.hash
+          order by jobs.priority, jobs.run_at, jobs.id
+          limit 1
+        )
+        union all
+        select following.*
+        from level
+        cross join lateral (
+          select jobs.priority, jobs.run_at
+          from {gw}._private_jobs as jobs
+          where jobs.is_available
+            and jobs.job_queue_id is null
+            and jobs.task_id = task.id
+            and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kind.hash
+            and jobs.priority > level.priority
+          order by jobs.priority, jobs.run_at, jobs.id
+          limit 1
+        ) as following
+      )
+      select due.*
+      from level
+      cross join lateral (
+        select jobs.ctid, jobs.priority, jobs.run_at, jobs.id
+        from {gw}._private_jobs as jobs
+        where jobs.is_available
+          and jobs.job_queue_id is null
+          and jobs.task_id = task.id
+          and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kind.hash
+          and jobs.priority = level.priority
+          and jobs.run_at <= now()
+        order by jobs.run_at, jobs.id
+        limit _pgtasks_find_ready_jobs.max_jobs
+      ) as due
+      where level.run_at <= now()
+      limit _pgtasks_find_ready_jobs.max_jobs
+    ) as due
+    order by due.priority, due.run_at, due.id;
+end;
+$pgtasks$;

@@ -1,0 +1,116 @@
+-- Locks queues that are free and the first eligible job of each, and returns the places of the jobs' rows. `contended`:
+-- there were such queues, and others were quicker.
+--
+-- A queue's row is locked first, and its first job looked for and locked by a later statement: that sees the jobs as
+-- they are once nobody else can claim from the queue. If that job is held by someone, the queue is left alone.
+--
+-- Queues are found by the jobs that are due, in one of three ways, each taken only if the one before it ended in the
+-- middle of more jobs than it looks at and brought few or none:
+--   1. the first jobs of all, or those after marks: enough unless they belong to locked queues or to tasks that others
+--      have;
+--   2. the first jobs of each of the tasks, for when other workers' tasks are ahead;
+--   3. each queue in turn, for when much of what is ahead waits for a few locked queues.
+--
+-- Given `before`, queues whose first jobs are known to come after that job are left out. Lateral joins keep the order of
+-- what is on their left, which lets `limit` end a walk: see _pgtasks_lock_ready_jobs.
+create or replace function {gw}._pgtasks_lock_queue_heads(
+  task_ids integer[],
+  forbidden_flags text[],
+  max_heads integer,
+  before_priority smallint,
+  before_run_at timestamptz,
+  before_id bigint,
+  mark_priorities smallint[],
+  mark_run_ats timestamptz[],
+  mark_ids bigint[],
+  out places tid[],
+  out contended boolean
+)
+language plpgsql
+volatile
+as $pgtasks$
+declare
+  v_flags_matter boolean := coalesce(cardinality(forbidden_flags) > 0, false);
+  v_look_at integer := 2 * max_heads + 100;
+  v_seen bigint;
+  v_queue_ids integer[];
+  v_locked_ids integer[];
+  v_places tid[];
+begin
+  contended := false;
+  for v_way in 1..3 loop
+    if v_way = 1 then
+      select found.queue_ids, found.seen into v_queue_ids, v_seen
+      from {gw}._pgtasks_find_queues(
+        task_ids,
+        forbidden_flags,
+        v_look_at,
+        before_priority,
+        before_run_at,
+        before_id,
+        mark_priorities,
+        mark_run_ats,
+        mark_ids
+      ) as found;
+    elsif v_way = 2 then
+      v_queue_ids := {gw}._pgtasks_find_queues_by_task(task_ids, forbidden_flags, v_look_at);
+    else
+      v_queue_ids := {gw}._pgtasks_find_queues_in_turn(task_ids, forbidden_flags, v_look_at);
+    end if;
+
+    select array_agg(locked.id) into v_locked_ids
+    from (
+      select locked.id
+      from unnest(v_queue_ids) as queue (id)
+      cross join lateral (
+        select job_queues.id
+        from {gw}._private_job_queues as job_queues
+        where job_queues.id = queue.id and job_queues.is_available
+        for update skip locked
+      ) as locked
+      limit max_heads
+    ) as locked;
+
+    select array_agg(locked.place) into v_places
+    from unnest(v_locked_ids) as queue (id)
+    cross join lateral (
+      select jobs.ctid as place
+      from {gw}._private_jobs as jobs
+      where jobs.is_available
+        and jobs.job_queue_id is not null
+        and jobs.job_queue_id = queue.id
+        and jobs.run_at <= now()
+        and jobs.task_id = any(task_ids)
+        and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as head
+    cross join lateral (
+      select jobs.ctid as place
+      from {gw}._private_jobs as jobs
+      where jobs.ctid = head.place
+        and head.place <> all(coalesce(places, '{{}}'))
+        and jobs.is_available
+        and jobs.job_queue_id = queue.id
+        and jobs.run_at <= now()
+        and jobs.task_id = any(task_ids)
+        and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+      for update skip locked
+    ) as locked;
+
+    places := places || v_places;
+    contended := contended or exists (
+      select
+      from unnest(v_queue_ids) as queue (id)
+      cross join lateral (
+        select from {gw}._private_job_queues as job_queues
+        where job_queues.id = queue.id and job_queues.is_available
+        limit 1
+      ) as free
+      where places is null and queue.id <> all(coalesce(v_locked_ids, '{{}}'))
+    );
+    exit when mark_priorities is not null or v_seen < v_look_at or cardinality(places) * 8 >= max_heads;
+  end loop;
+  contended := contended and places is null;
+end;
+$pgtasks$;
