@@ -48,6 +48,7 @@ def ours(suite: Suite) -> None:
     suite.rounds_of(lambda: run("noop_async", jobs), NOOP, "pgtasks, async def")
     suite.rounds_of(lambda: run("noop", jobs, fail_every=20), NOOP, "pgtasks, one in 20 fails")
     suite.rounds_of(lambda: run("noop", jobs // 4, queues=100), NOOP, "pgtasks, in 100 named queues")
+    suite.rounds_of(lambda: run("noop", jobs // 20, queues=1), NOOP, "pgtasks, in one named queue")
     sleeping = {f"{PROCESSES * SLOTS} slots / 1 ms": PROCESSES * SLOTS / 0.001}
     cores = min(PROCESSES, usable_cores())
     computing = {f"{cores} cores / 1 ms": cores / 0.001}

@@ -53,7 +53,7 @@ class Queue:
             jobs: How many.
             task: Name of their task.
             queues: Over how many named queues they are spread; 0 for none.
-            fail_every: Of so many jobs one fails; 0 for none.
+            fail_every: Of so many jobs one fails, for good; 0 for none.
         """
         self.clear()
         self.add(jobs, task, queues, fail_every)
@@ -69,7 +69,7 @@ class Queue:
                     null,
                     case when %(queues)s > 0 then 'queue ' || n %% nullif(%(queues)s, 0) end,
                     null,
-                    case when %(fail_every)s > 0 then 1 end,
+                    case when %(fail_every)s > 0 and n %% nullif(%(fail_every)s, 0) = 0 then 1 end,
                     null, null, null
                 )::graphile_worker.job_spec
                 from generate_series(1, %(jobs)s) as n

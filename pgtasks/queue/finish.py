@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgtasks.database import Operation
+from pgtasks.database.adapt import UNREAD_TIMES
 from pgtasks.job import OutcomeKind
+from pgtasks.queue.rows import job_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +36,33 @@ def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completi
     others = [completion for completion in completions if completion.outcome.kind is not OutcomeKind.SUCCESS]
     ends = _ends([(completion.job.claim, completion.outcome) for completion in others])
     return Operation("finish_jobs", sql.get("finish_jobs"), (worker_id, *successes, *ends), decode)
+
+
+class Advanced(NamedTuple):
+    """What a call of `advance_queues` did."""
+
+    ended: set[int]
+    """Ids of the jobs that were deleted. Of the others `finish_jobs` tells what is the matter."""
+    jobs: list[Job]
+    """The jobs that the worker holds in their place."""
+
+
+def advance_queues(
+    sql: Statements,
+    worker_id: str,
+    tasks: Sequence[str],
+    forbidden_flags: Sequence[str],
+    completions: Sequence[Completion],
+) -> Operation[Advanced]:
+    """Write that jobs of named queues have succeeded, and lock the next runnable job of each queue for the same worker.
+
+    No job is taken on its last attempt, since it might have to wait for a slot. Not to be repeated if its answer was
+    lost: `release_worker` gives back what it has locked then.
+    """
+    jobs = [completion.job for completion in completions]
+    ended = _array(job.id for job in jobs), _array(job.locked_micros for job in jobs)
+    parameters = (worker_id, list(tasks), list(forbidden_flags), *ended)
+    return Operation("advance_queues", sql.get("advance_queues"), parameters, _advanced, UNREAD_TIMES)
 
 
 def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Outcome]]) -> Operation[dict[int, str]]:
@@ -109,6 +138,11 @@ def _released(rows: list[Row]) -> Released:
 
 def _sweep_counts(rows: list[Row]) -> dict[str, int]:
     return dict(zip(("jobs", "queues", "restored_queues"), rows[0], strict=True))
+
+
+def _advanced(rows: list[Row]) -> Advanced:
+    ended = {row[16] for row in rows if row[17]}
+    return Advanced(ended, [job_from_row(row, row[14], row[15]) for row in rows if row[0] is not None])
 
 
 def _ends(ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:

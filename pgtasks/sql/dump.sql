@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 15d15132dcdb5832
+-- functions: revision 1, digest 06d0b413a9243ff8
 
 sequence job_queues_id_seq
 
@@ -165,6 +165,22 @@ view jobs
   revision integer
   flags jsonb
   SELECT jobs.id, job_queues.queue_name, tasks.identifier AS task_identifier, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at, jobs.updated_at, jobs.key, jobs.locked_at, jobs.locked_by, jobs.revision, jobs.flags FROM ((graphile_worker._private_jobs jobs JOIN graphile_worker._private_tasks tasks ON ((tasks.id = jobs.task_id))) LEFT JOIN graphile_worker._private_job_queues job_queues ON ((job_queues.id = jobs.job_queue_id)));
+
+function _pgtasks_advance_queues(worker_id text, task_identifiers text[], forbidden_flags text[], ids bigint[], locked_ats bigint[])
+  returns TABLE(ended_id bigint, ended boolean, id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb)
+  language plpgsql
+  volatile
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_sort=off
+  set enable_incremental_sort=off
+  set jit=off
+
+function _pgtasks_begin_claim(worker_id text)
+  returns void
+  language plpgsql
+  volatile
 
 function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer, mark_priorities smallint[] DEFAULT NULL::smallint[], mark_micros bigint[] DEFAULT NULL::bigint[], mark_ids bigint[] DEFAULT NULL::bigint[])
   returns TABLE(id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb, look_seconds double precision)

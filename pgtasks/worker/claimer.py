@@ -15,6 +15,9 @@ long jobs are never hoarded while another process could run them.
 Where it takes long to look everywhere, most claims look only near the marks that earlier ones have left (see `Marks`).
 What such a claim does not see is found by a full look, which follows in time also if there was nothing near.
 
+A named queue whose job has succeeded is not unlocked and claimed from again: the statement that ends the job takes the
+next one (`advance`), for as long as the queue's turn lasts.
+
 Whenever the answer to a claim is lost, jobs may be locked for this worker that it does not know of. Before the next
 claim everything locked by it and not known here is given back.
 """
@@ -27,14 +30,15 @@ import math
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pgtasks.errors import DatabaseUnavailableError
 from pgtasks.queue.claim import claim_jobs
-from pgtasks.queue.finish import release_worker
+from pgtasks.queue.finish import advance_queues, release_worker
 from pgtasks.queue.workers import is_evicted
 from pgtasks.worker.link import Backoff
 from pgtasks.worker.marks import Marks
+from pgtasks.worker.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from pgtasks.job import Completion, Job
     from pgtasks.worker.link import DatabaseLink
 
+T = TypeVar("T")
 _AHEAD_SECONDS = 0.02
 _MOST_AHEAD = 500
 _RECHECK_SECONDS = 60.0
@@ -115,6 +120,9 @@ class Claimer:
         self._claiming = False
         self._stopping = asyncio.Event()
         self._mean_seconds: float | None = None
+        self._turns = Turns()
+        self._advancing = asyncio.Lock()
+        """Held while queues are advanced, or what is not known here is given back: the one must not undo the other."""
         self._answer_lost = False
         self._recheck_at: float | None = None
         self._reconcile_at = _next_reconciliation()
@@ -167,6 +175,47 @@ class Claimer:
         """Claim again."""
         self._suspended = False
         self.look_again()
+
+    def goes_on(self, completion: Completion) -> bool:
+        """Whether `advance` is to end this job, so that its queue stays with this process."""
+        if self._suspended or self._stopping.is_set():
+            return False
+        return self._turns.goes_on(completion, time.monotonic())
+
+    async def advance(self, completions: Sequence[Completion]) -> set[int] | None:
+        """End jobs that have succeeded, and take the next one of each of their queues.
+
+        Returns:
+            The ids of those that were ended; None if it is not known whether any was.
+        """
+        link = self._link
+        async with self._advancing:
+            try:
+                advanced = await self._ask_for_jobs(
+                    advance_queues(link.statements, link.worker_id, self._tasks, self._forbidden_flags, completions)
+                )
+            except Exception as error:
+                if not (is_evicted(error) or self._link.forgives(error, "advance_queues")):
+                    raise
+                advanced = None  # who has called ends the jobs in the usual way
+            jobs = advanced.jobs if advanced is not None else []
+            for queue in {completion.job.queue for completion in completions}.difference(job.queue for job in jobs):
+                if queue is not None:
+                    self._turns.end(queue)
+            if self._suspended or self._stopping.is_set():
+                self._give_back(jobs)
+            else:
+                self.queue.extend(jobs)
+        self._on_change()
+        return advanced.ended if advanced is not None else None
+
+    def unlocked(self, completions: Sequence[Completion]) -> None:
+        """Look for jobs if a named queue was unlocked: its next one is runnable now, of which nobody sends word."""
+        for completion in completions:
+            queue = completion.job.queue
+            if queue is not None and queue not in self._turns:
+                self.look_again()
+                return
 
     async def run(self) -> None:
         """Claim when there is room, until cancelled."""
@@ -253,15 +302,18 @@ class Claimer:
         operation = claim_jobs(
             self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free, near
         )
-        self._answer_lost = True
-        try:
-            claimed = await self._link.attempt(operation)
-        except DatabaseUnavailableError:
-            self._answer_lost = False  # there was no connection to ask on
-            raise
-        self._answer_lost = False
+        claimed = await self._ask_for_jobs(operation)
         self._marks.looked(claimed, began, time.monotonic(), full=near is None)
         return claimed.jobs, near is None
+
+    async def _ask_for_jobs(self, operation: Operation[T]) -> T:
+        try:
+            return await self._link.attempt(operation)
+        except DatabaseUnavailableError:
+            raise  # there was no connection to ask on
+        except BaseException:
+            self._answer_lost = True
+            raise
 
     async def _pause(self) -> None:
         """Wait before the next try, but no longer than until the claimer is stopped."""
@@ -270,16 +322,17 @@ class Claimer:
                 await self._stopping.wait()
 
     async def _release_unknown(self) -> None:
-        known = [job.id for job in self.queue] + self._known_ids()
-        released = await self._link.attempt(release_worker(self._link.statements, self._link.worker_id, known))
-        if released.claiming:
-            raise TimeoutError("a claim whose answer was lost is still being executed")
-        if released.busy:
-            self._recheck_at = time.monotonic() + _BUSY_SECONDS
-        else:
-            # A statement that had not even reached the server may come after this.
-            self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
-        self._answer_lost = False
+        async with self._advancing:
+            known = [job.id for job in self.queue] + self._known_ids()
+            released = await self._link.attempt(release_worker(self._link.statements, self._link.worker_id, known))
+            if released.claiming:
+                raise TimeoutError("a claim whose answer was lost is still being executed")
+            if released.busy:
+                self._recheck_at = time.monotonic() + _BUSY_SECONDS
+            else:
+                # A statement that had not even reached the server may come after this.
+                self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
+            self._answer_lost = False
 
 
 def _next_reconciliation() -> float:

@@ -8,6 +8,8 @@ A job whose row is locked by somebody's open transaction (a keyed add that has n
 that would hold up all others: it is written again a moment later. So is one whose end the database refuses (a trigger
 raises, a right is missing), with longer pauses.
 
+Successes in named queues whose next jobs this process is to go on with are written apart, and first (`Queues`).
+
 A batch that takes longer than a statement may is halved, and the next ones are no larger, until that has gone well for
 a while.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pgtasks.job import OutcomeKind
 from pgtasks.logs import get_logger
@@ -26,7 +28,7 @@ from pgtasks.worker.failure import summary_of, trace_of
 from pgtasks.worker.link import took_too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pgtasks.job import Claim, Completion
     from pgtasks.worker.link import DatabaseLink
@@ -45,11 +47,22 @@ _REFUSED_SECONDS = 30.0
 """How long to leave a job alone whose end was refused."""
 
 
+class Queues(Protocol):
+    """Who takes the next jobs of named queues."""
+
+    def goes_on(self, completion: Completion) -> bool:
+        """Whether `advance` is to end this job, so that its queue stays with this process."""
+
+    async def advance(self, completions: Sequence[Completion]) -> set[int] | None:
+        """End jobs and take the next ones; returns the ids of those that were ended, None if that is not known."""
+
+
 class Completer:
     """Writes completions and calls `on_written` with those of each batch."""
 
-    def __init__(self, link: DatabaseLink, on_written: Callable[[list[Completion]], None]) -> None:
+    def __init__(self, link: DatabaseLink, on_written: Callable[[list[Completion]], None], queues: Queues) -> None:
         self._link = link
+        self._queues = queues
         self._on_written = on_written
         self._waiting: list[Completion] = []
         self._writing: list[Completion] = []
@@ -102,7 +115,21 @@ class Completer:
 
     async def _write(self, batch: list[Completion]) -> list[Completion]:
         """Write a batch; returns what has been dealt with, which is all but what is to be written again."""
-        states, tries = await self._finish([completion for completion in batch if not completion.written])
+        unwritten, going_on = [], []
+        for completion in batch:
+            if completion.job.queue is not None and self._queues.goes_on(completion):
+                going_on.append(completion)
+            elif not completion.written:
+                unwritten.append(completion)
+        states: dict[int, str] = {}
+        unknown = False
+        if going_on:
+            ended = await self._queues.advance(going_on)
+            unknown = ended is None
+            states = dict.fromkeys(ended or (), "deleted")
+            unwritten += [completion for completion in going_on if completion.job.id not in states]
+        others, tries = await self._finish(unwritten)
+        states |= others
         written = []
         for completion in batch:
             state = "deleted" if completion.written else states.get(completion.job.id)
@@ -113,7 +140,7 @@ class Completer:
             else:
                 if self._refused:
                     self._refused.discard(completion.job.claim)
-                _report(completion, state, retried=tries > 1)
+                _report(completion, state, retried=tries > 1 or unknown)
                 written.append(completion)
         if self._busy:
             asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)

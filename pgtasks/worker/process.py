@@ -81,7 +81,6 @@ class WorkerProcess:
         self._executor = Executor(
             app, settings.concurrency, slots, self._ended, self._on_no_thread, lambda: self._heartbeats.fresh
         )
-        self._completer = Completer(self._link, self._written)
         self._claimer = Claimer(
             self._link,
             tasks=app.registry.names,
@@ -97,6 +96,7 @@ class WorkerProcess:
             register=register_worker(app.statements, worker_id, this_host(worker_id.rpartition("-")[0]), os.getpid()),
             on_evicted=self._evict,
         )
+        self._completer = Completer(self._link, self._written, self._claimer)
         self._heartbeats = HeartbeatWatch(
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
         )
@@ -244,9 +244,7 @@ class WorkerProcess:
                 self._succeeded += 1
             elif completion.outcome.error is not None:
                 self._failed += 1
-        # The end of a job in a queue makes the queue's next one runnable, of which nobody sends word.
-        if any(completion.job.queue is not None for completion in completions):
-            self._claimer.look_again()
+        self._claimer.unlocked(completions)
         self._pump()
 
     def _give_back(self, jobs: list[Job]) -> None:

@@ -23,6 +23,7 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "claim_jobs": 30.0,
     "finish_jobs": 30.0,
     "finish_successes": 30.0,
+    "advance_queues": 30.0,
     "release_worker": 30.0,
     "recover_worker": 30.0,
     # The end of a job's own transaction, which has what time the job has.

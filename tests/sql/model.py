@@ -345,6 +345,44 @@ def finish_jobs(state: State, worker: str, ends: Sequence[End], now: datetime) -
     return Ended(states, [returned] if returned else [])
 
 
+def advance_queues(
+    state: State,
+    worker: str,
+    tasks: Collection[str],
+    forbidden: Collection[str],
+    ends: Sequence[tuple[int, datetime]],
+    now: datetime,
+) -> tuple[list[int], Answer]:
+    """Returns the ids of the jobs that were deleted, and the jobs that were taken, in any order.
+
+    Silent: the next job stays if it is on its last attempt.
+    """
+    if worker in state.retired:
+        raise RefusedError("GWEVI")
+    ended, queues = [], []
+    for job_id, locked_at in ends:
+        job, lock = state.jobs.get(job_id), Lock(locked_at, worker)
+        if job is None or job.lock != lock:
+            continue
+        del state.jobs[job_id]
+        ended.append(job_id)
+        if job.queue is not None and state.queues[job.queue] == lock:
+            state.queues[job.queue] = None
+            queues.append(job.queue)
+    first = {job.queue: job for job in eligible(state, tasks, forbidden, now)}
+    taken = [
+        first[queue] for queue in queues if queue in first and first[queue].attempts + 1 < first[queue].max_attempts
+    ]
+    lock = Lock(now, worker)
+    taken = [
+        replace(job, attempts=job.attempts + 1, lock=lock, updated_at=now, lost_key=False, administered=False)
+        for job in taken
+    ]
+    state.jobs |= {job.id: job for job in taken}
+    state.queues |= {job.queue: lock for job in taken if job.queue is not None}
+    return ended, Answer(taken, [])
+
+
 def _unfinished(job: Job, end: End, now: datetime) -> tuple[str, Job]:
     # Silent: an administrator may give a superseded job attempts again; then it is an ordinary job. Where the worker
     # does not know whether the job had a key, one that an administrator changed under it counts as superseded.

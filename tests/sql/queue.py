@@ -128,6 +128,28 @@ class Queue:
         )
         return left or []
 
+    def advance(
+        self, *claims: Row, tasks: Sequence[str] = ("send",), forbidden: Sequence[str] = (), worker: str = "worker"
+    ) -> tuple[list[int], list[Row]]:
+        """End jobs of queues; returns the ids of those that were deleted, and the jobs that were taken."""
+        micros = "(extract(epoch from claim.at - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint"
+        rows = self.rows(
+            "select * from {gw}._pgtasks_advance_queues(%s, %s, %s, %s, "
+            f"array(select {micros} from unnest(%s::timestamptz[]) with ordinality as claim (at, n) order by n))",
+            worker,
+            list(tasks),
+            list(forbidden),
+            [claim["id"] for claim in claims],
+            [claim["locked_at"] for claim in claims],
+        )
+        assert [row["ended_id"] for row in rows] == [claim["id"] for claim in claims]
+        taken = [
+            {name: value for name, value in row.items() if name not in ("ended_id", "ended")}
+            for row in rows
+            if row["id"] is not None
+        ]
+        return [row["ended_id"] for row in rows if row["ended"]], taken
+
     def finish_as_workers_do(self, *ends: Row, worker: str = "worker") -> dict[int, str]:
         """Finish claims: successes at once, and then the others, and what was left of these."""
         done = [end for end in ends if end["outcome"] == "success"]

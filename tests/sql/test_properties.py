@@ -304,6 +304,38 @@ class QueueMachine(RuleBasedStateMachine):
         )
         self._agree_on_ends(rows, model.finish_jobs(self.state, worker, given, now))
 
+    @rule(worker=workers, picked=positions, tasks=some([*TASKS, "unknown"], 3), forbidden=some(FLAGS))
+    def advance_queues(self, worker: str, picked: list[int], tasks: list[str], forbidden: list[str]) -> None:
+        """The latest claims come first; some of these were lost or have ended before."""
+        latest = [claim for claim in reversed(self.claims) if claim["locked_by"] == worker]
+        given = {latest[n]["id"]: latest[n]["locked_at"] for n in picked if n < len(latest)}
+        try:
+            now, rows = self._call(
+                "{gw}._pgtasks_advance_queues(%s, %s, %s, %s, array(select (extract(epoch from claim.at - timestamptz "
+                "'2000-01-01 00:00:00+00') * 1000000)::bigint from unnest(%s::timestamptz[]) with ordinality as "
+                "claim (at, n) order by n))",
+                worker,
+                tasks,
+                forbidden,
+                list(given),
+                list(given.values()),
+            )
+        except psycopg.DatabaseError as error:
+            with pytest.raises(model.RefusedError, match=error.sqlstate):
+                model.advance_queues(self.state, worker, tasks, forbidden, list(given.items()), datetime.now(UTC))
+            self._agree()
+            return
+        ended, answer = model.advance_queues(self.state, worker, tasks, forbidden, list(given.items()), now)
+        assert sorted(row["ended_id"] for row in rows) == sorted(given)
+        assert [row["ended_id"] for row in rows if row["ended"]] == ended
+        taken = [
+            {name: value for name, value in row.items() if name not in ("ended_id", "ended")}
+            for row in rows
+            if row["id"] is not None
+        ]
+        self.claims += taken
+        self._agree_in_any_order(taken, answer)
+
     @rule(worker=workers, keep=positions, retire=st.booleans())
     def release_worker(self, worker: str, keep: list[int], retire: bool) -> None:
         kept, retired = self._ids(keep), retire and worker == DOOMED

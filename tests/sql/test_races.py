@@ -878,14 +878,14 @@ GUARDS = {
         [None],  # a worker process would end over it, and what it runs with it
     ),
     "claim: lock on the worker": Guard(
-        "_pgtasks_claim_jobs",
+        "_pgtasks_begin_claim",
         {"perform pg_advisory_xact_lock_shared(": "perform abs("},
         functools.partial(race_of_claim_and_retirement, claim_first=True),
         ([], 2),
     ),
     "claim: retired workers": Guard(
-        "_pgtasks_claim_jobs",
-        {"where workers.id = _pgtasks_claim_jobs.worker_id and workers.retired_at is not null": "where false"},
+        "_pgtasks_begin_claim",
+        {"where workers.id = _pgtasks_begin_claim.worker_id and workers.retired_at is not null": "where false"},
         functools.partial(race_of_claim_and_retirement, claim_first=False),
         ([], 2),
     ),

@@ -84,22 +84,7 @@ begin
   if _pgtasks_claim_jobs.max_jobs < 1 then
     return;
   end if;
-  -- Whoever gives back the jobs of a dead worker does so when no claim of its is under way, and none comes after.
-  perform pg_advisory_xact_lock_shared(
-    hashtextextended({gw_text} || ' worker ' || _pgtasks_claim_jobs.worker_id, 0)
-  );
-  if current_setting('transaction_isolation') <> 'read committed' then
-    -- Fails with 40001 if the row has changed since the snapshot was taken.
-    perform from {gw}._pgtasks_workers as workers where workers.id = _pgtasks_claim_jobs.worker_id for share;
-  end if;
-  if exists (
-    select from {gw}._pgtasks_workers as workers
-    where workers.id = _pgtasks_claim_jobs.worker_id and workers.retired_at is not null
-  ) then
-    raise exception using
-      errcode = 'GWEVI',
-      message = format('Worker %s has been retired and can claim nothing any more.', _pgtasks_claim_jobs.worker_id);
-  end if;
+  perform {gw}._pgtasks_begin_claim(_pgtasks_claim_jobs.worker_id);
   -- Once for all: a cleanup of the reference's that has not seen a job may delete its task before it is returned.
   select coalesce(array_agg(tasks.id), '{{}}'), array_agg(tasks.identifier) into v_task_ids, v_task_names
   from {gw}._private_tasks as tasks

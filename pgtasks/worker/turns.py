@@ -1,0 +1,40 @@
+"""How long a process may go on with a named queue before others have their turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgtasks.job import OutcomeKind
+
+if TYPE_CHECKING:
+    from pgtasks.job import Completion
+
+TURN_SECONDS = 0.25
+"""A queue that was kept for so long is unlocked, so that its next job is claimed in its turn: after what comes before
+it, of other queues or of better priority, and by whichever process has room."""
+
+
+class Turns:
+    """The queues that this process goes on with, and since when. Times are monotonic."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+
+    def __contains__(self, queue: str) -> bool:
+        return queue in self._began
+
+    def goes_on(self, completion: Completion, now: float) -> bool:
+        """Return whether the process may keep the queue of a job that has ended, and take the next one of it."""
+        queue = completion.job.queue
+        if queue is None:
+            return False
+        began = self._began.setdefault(queue, now - completion.seconds)
+        succeeded = completion.outcome.kind is OutcomeKind.SUCCESS and not completion.written
+        if succeeded and now - began < TURN_SECONDS:
+            return True
+        self.end(queue)
+        return False
+
+    def end(self, queue: str) -> None:
+        """Take note that the process has not got the next job of a queue."""
+        self._began.pop(queue, None)
