@@ -11,7 +11,6 @@ import datetime as dt
 import enum
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from pgtasks import codec
@@ -30,6 +29,27 @@ _MAX_NAME_LENGTH = 128
 _MAX_KEY_LENGTH = 512
 _LONGEST_DELAY = 9e12
 """Seconds, 285,000 years: PostgreSQL's times end in the year 294276, and its intervals at 292,000 years."""
+
+
+if TYPE_CHECKING:
+    from functools import cached_property as _once
+else:
+
+    class _once:  # noqa: N801 - a decorator
+        """A property that is computed once, as of functools, but without the lock that it has before Python 3.12."""
+
+        def __init__(self, compute):
+            self._compute = compute
+            self.__doc__ = compute.__doc__
+
+        def __set_name__(self, owner, name):
+            self._name = name
+
+        def __get__(self, instance, owner=None):
+            if instance is None:
+                return self
+            value = instance.__dict__[self._name] = self._compute(instance)
+            return value
 
 
 def time_at(micros: int) -> dt.datetime:
@@ -97,7 +117,7 @@ class Job:
                     return value
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    @cached_property
+    @_once
     def payload(self) -> Any:
         """The payload as a Python value.
 
@@ -106,7 +126,7 @@ class Job:
         """
         return codec.decode(self.payload_json)
 
-    @cached_property
+    @_once
     def locked_micros(self) -> int:
         """`locked_at` in microseconds since 2000, as PostgreSQL keeps it."""
         assert self.locked_at is not None, "a job that nobody holds has no claim"

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _AHEAD_SECONDS = 0.02
-_MOST_AHEAD = 500
+_MOST_AHEAD = 1000
 _RECHECK_SECONDS = 60.0
 """How long after a lost answer to look once more for jobs that it may have locked: its statement may have run on."""
 _RECONCILE_SECONDS = (90.0, 150.0)

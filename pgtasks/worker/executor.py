@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import os
 import threading
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from pgtasks.context import JobContext
 from pgtasks.errors import JobAbortedError, PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
 from pgtasks.logs import get_logger, job_context
+from pgtasks.worker import forked
 from pgtasks.worker.failure import describe
 from pgtasks.worker.forked import end_forked_child
 from pgtasks.worker.limits import LimitedRun, Run, cancel_soon, limits_of
@@ -196,7 +196,7 @@ class Executor:
         task = self._app.registry[job.task]
         transactional = task.options.transactional
         began = time.monotonic()
-        with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
+        with job_context(job):
             if (outcome := _unreadable(job)) is None:
                 try:
                     if transactional:
@@ -214,7 +214,7 @@ class Executor:
     async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
         began = time.monotonic()
-        with job_context(job_id=job.id, task=job.task, attempt=job.attempts, queue=job.queue, job_key=job.key):
+        with job_context(job):
             if (outcome := _unreadable(job)) is None:
                 try:
                     if transactional:
@@ -303,21 +303,21 @@ def _arguments(task: AnyTask, job: Job, run: Run, connection: Any = None) -> tup
 
 
 def _call(task: AnyTask, arguments: tuple[Any, ...]) -> None:
-    pid = os.getpid()
+    forks = forked.forks
     try:
         result = task.handler(*arguments)
     finally:
-        if os.getpid() != pid:
+        if forked.forks != forks:
             end_forked_child()
-    if inspect.iscoroutine(result):
+    if result is not None and inspect.iscoroutine(result):
         result.close()
         raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; declare it with `async def`")
 
 
 async def _call_async(task: AnyTask, arguments: tuple[Any, ...]) -> None:
-    pid = os.getpid()
+    forks = forked.forks
     try:
         await task.handler(*arguments)
     finally:
-        if os.getpid() != pid:
+        if forked.forks != forks:
             end_forked_child()

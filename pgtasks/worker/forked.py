@@ -8,6 +8,17 @@ import sys
 import traceback
 from typing import NoReturn
 
+forks = 0
+"""How many forks this process is away from the one that imported this. Other than `os.getpid`, it costs no call."""
+
+
+def _count() -> None:
+    global forks
+    forks += 1
+
+
+os.register_at_fork(after_in_child=_count)
+
 
 def end_forked_child() -> NoReturn:
     """End a child that was forked by a handler and came back from it, as its own program would have ended.
