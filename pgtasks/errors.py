@@ -98,6 +98,12 @@ class ForkUnsafeError(PgtasksError):
     exit_code = 11
 
 
+class ProblemsFoundError(PgtasksError):
+    """`pgtasks doctor` has looked, and found something that needs action."""
+
+    exit_code = 13
+
+
 class UnhealthyError(PgtasksError):
     """A worker answered that it is not as it should be, or none answered."""
 

@@ -50,6 +50,9 @@ COMMANDS: Final = {
         "pgtasks.cli.cleanup:cleanup",
         "Forget tasks and queues that no job has, or delete the jobs that are permanently failed.",
     ),
+    "doctor": LazyCommand(
+        "pgtasks.cli.doctor:doctor", "Look for what makes the queue slow or stuck, and say what to do about it."
+    ),
     "migrate": LazyCommand("pgtasks.cli.migrate:migrate", "Install the schema or bring it up to date."),
     "demo": LazyCommand(
         "pgtasks.cli.demo:demo", "Index Python's standard library with a pool of workers, and show what they found."
@@ -73,6 +76,7 @@ def pgtasks(ctx: click.Context, *, version: bool) -> None:
     pgtasks add greet '{"name": "Ada"}'    add a job for the task 'greet'
     pgtasks jobs list --state failed       see which jobs have failed, and why
     pgtasks jobs retry 42                  let a failed job run again
+    pgtasks doctor                         see what makes the queue slow or stuck
 
     The database is --database-url, PGTASKS_DATABASE_URL, DATABASE_URL, what the PG… variables of libpq name, or
     'database_url' in pgtasks.toml or under [tool.pgtasks] in pyproject.toml. Without any of these, pgtasks runs a

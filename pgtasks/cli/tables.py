@@ -65,7 +65,7 @@ def show_facts(facts: Iterable[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts) + 2
     for name, value in facts:
         lines = [safe(line) for line in value.split("\n")]
-        label = click.style(f"{name:<{width}}", bold=True) if _in_colour() else f"{name:<{width}}"
+        label = click.style(f"{name:<{width}}", bold=True) if in_colour() else f"{name:<{width}}"
         if len(lines) == 1:
             click.echo(f"{label}{lines[0]}")
         else:
@@ -162,7 +162,8 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def _in_colour() -> bool:
+def in_colour() -> bool:
+    """Whether what is written to stdout may have colours."""
     return on_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

@@ -53,8 +53,7 @@ def suit_pooler(connection: Connection[Any]) -> None:
     In transaction mode each transaction may meet another session of the server, which does not know what was prepared
     in the last one. A pooler gives away that it is there: the session's process is not the one it was announced as.
     """
-    row = connection.execute(_BACKEND_PID).fetchone()
-    if _is_pooled(connection, row):
+    if is_pooled_blocking(connection):
         connection.prepare_threshold = None
 
 
@@ -62,6 +61,11 @@ async def suit_pooler_async(connection: AsyncConnection[Any]) -> None:
     """Do what `suit_pooler` does, for an asyncio connection."""
     if await is_pooled(connection):
         connection.prepare_threshold = None
+
+
+def is_pooled_blocking(connection: Connection[Any]) -> bool:
+    """Ask whether a connection of blocking code goes through a pooler."""
+    return _is_pooled(connection, connection.execute(_BACKEND_PID).fetchone())
 
 
 async def is_pooled(connection: AsyncConnection[Any]) -> bool:

@@ -6,6 +6,7 @@ is the caller's choice. So no method exists twice.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, LiteralString, TypeVar
 
@@ -15,7 +16,7 @@ from psycopg.rows import tuple_row
 from pgtasks.database.adapt import ADAPTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from psycopg.adapt import AdaptersMap
 
@@ -51,10 +52,20 @@ def run_within(connection: Connection[Any], operation: Operation[T], seconds: fl
 
     The limit is the transaction's, since a pooler may give the session to somebody else afterwards.
     """
-    with connection.transaction():
-        limit = f"{0 if seconds is None else seconds * 1000:.0f}ms"
-        connection.execute("select set_config('statement_timeout', %s, true)", (limit,))
+    with transaction_with(connection, statement_timeout=f"{0 if seconds is None else seconds * 1000:.0f}ms"):
         return run(connection, operation)
+
+
+@contextmanager
+def transaction_with(connection: Connection[Any], **settings: str) -> Iterator[None]:
+    """Open a transaction in which some of the server's settings are others, such as `statement_timeout`."""
+    with connection.transaction(), RawCursor(connection) as cursor:
+        cursor.execute(
+            "select pg_catalog.set_config(setting.name, setting.value, true) "
+            "from unnest($1::text[], $2::text[]) as setting (name, value)",
+            (list(settings), list(settings.values())),
+        )
+        yield
 
 
 async def run_async(connection: AsyncConnection[Any], operation: Operation[T]) -> T:

@@ -51,6 +51,9 @@ class MigrationStatus:
     pending_steps: tuple[str, ...]
     """Names of the steps that are still to be taken, such as `0002_queue`."""
 
+    newer_steps: tuple[str, ...]
+    """Names of steps that were taken and that this release does not know."""
+
     pending_functions: tuple[str, ...]
     """Functions of our own that are missing or not what this release expects."""
 
@@ -107,7 +110,8 @@ def inspect(conn: psycopg.Connection[Any], schema: str, *, upgrade_functions: bo
             f"owner {facts['owner']!r} its tables look empty, granted or not. Connect as {facts['owner']!r}."
         )
     reference_revision = _reference_revision(conn, schema, warnings) if has_queue else None
-    adopted = _recorded_steps(conn, schema, warnings) if facts["is_ours"] else {}
+    adopted, newer_steps = _recorded_steps(conn, schema) if facts["is_ours"] else ({}, ())
+    warnings += [f"Schema {schema!r} has the step {step} of a newer release." for step in newer_steps]
 
     kind: SchemaKind
     if has_queue:
@@ -143,6 +147,7 @@ def inspect(conn: psycopg.Connection[Any], schema: str, *, upgrade_functions: bo
             kind=kind,
             reference_revision=reference_revision,
             pending_steps=tuple(step_label(step) for step in pending_steps),
+            newer_steps=newer_steps,
             pending_functions=tuple(function.name for function in pending_functions),
             replaced_functions=tuple(replaced),
             public_functions_ours=public,
@@ -215,10 +220,14 @@ def _bring_up_to_date(schema: str) -> str:
     return f"`npx graphile-worker@0.17 --schema-only -c <connection string>{schema_option(schema)}`"
 
 
-def _recorded_steps(conn: psycopg.Connection[Any], schema: str, warnings: list[str]) -> dict[int, bool]:
-    """Return which of our steps were taken, and whether each was adopted; raise if one is too new for us."""
+def _recorded_steps(conn: psycopg.Connection[Any], schema: str) -> tuple[dict[int, bool], tuple[str, ...]]:
+    """Return which of our steps were taken, and whether each was adopted, and the names of those that we do not know.
+
+    Raises:
+        SchemaRefusedError: One of these is breaking.
+    """
     known = {step.id for step in steps()}
-    recorded = {}
+    recorded, newer = {}, []
     query = render("select id, name, breaking, adopted from {gw}._pgtasks_migrations order by id", schema)
     for row in fetch(conn, query):
         recorded[row["id"]] = row["adopted"]
@@ -230,8 +239,8 @@ def _recorded_steps(conn: psycopg.Connection[Any], schema: str, warnings: list[s
                 f"Schema {schema!r} has the breaking step {step} of a newer release; nothing was changed. "
                 "Upgrade pgtasks."
             )
-        warnings.append(f"Schema {schema!r} has the step {step} of a newer release.")
-    return recorded
+        newer.append(step)
+    return recorded, tuple(newer)
 
 
 def _recorded_functions(conn: psycopg.Connection[Any], schema: str) -> tuple[int, bool] | tuple[None, None]:

@@ -192,6 +192,22 @@ class Listener:
             self._on_jobs(count if isinstance(count, int) and count > 0 else 1)
 
 
+def hears(
+    listening: psycopg.Connection[Any], send: Callable[[str, str], object], seconds: float = _CHECK_TIMEOUT
+) -> bool:
+    """Try once, as a listener does all the time, whether notifications arrive at a connection of blocking code.
+
+    Args:
+        listening: where to listen; it should be closed afterwards.
+        send: sends a payload on a channel, over another connection.
+        seconds: how long the notification may be on its way.
+    """
+    channel = f"pgtasks:echo:{secrets.token_hex(8)}"
+    listening.execute(f'LISTEN "{channel}"'.encode())
+    send(channel, "")
+    return any(True for _ in listening.notifies(timeout=seconds, stop_after=1))
+
+
 def _message(payload: str) -> dict[str, Any]:
     """Return the object in a payload, or an empty one: anybody may send anything on these channels."""
     try:

@@ -61,6 +61,7 @@ __all__ = [
     "expect_current",
     "fresh_install_sql",
     "migrate",
+    "refuse_old_server",
 ]
 
 OLDEST_SERVER = 130000
@@ -219,6 +220,11 @@ def _check_connection(conn: psycopg.Connection[Any]) -> None:
             "The schema is migrated and checked in transactions of its own: "
             "pass a connection that is not inside one (or commit first)."
         )
+    refuse_old_server(conn)
+
+
+def refuse_old_server(conn: psycopg.Connection[Any]) -> None:
+    """Raise a `PgtasksError` if the server is too old for pgtasks."""
     if conn.info.server_version < OLDEST_SERVER:
         version = conn.info.parameter_status("server_version")
         raise PgtasksError(f"PostgreSQL {version} is too old: pgtasks needs 13 or later.")

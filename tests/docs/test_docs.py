@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 import pytest
 
 import pgtasks
 from pgtasks.cli import pgtasks as command_line
+from pgtasks.queue.doctor import FindingName
 from tests.docs.pages import DOCS, PAGES, ROOT, RUN, anchors, blocks, links, name_of, steps
 
 if TYPE_CHECKING:
@@ -106,6 +107,12 @@ def test_every_public_sql_function_is_on_its_page() -> None:
     text = (DOCS / "reference" / "sql.md").read_text()
     public = {path.stem for path in (ROOT / "pgtasks/sql/functions").glob("[!_]*.sql")}
     assert set(re.findall(r"^### (\w+)$", text, flags=re.MULTILINE)) == public
+
+
+def test_every_finding_of_the_doctor_is_explained() -> None:
+    text = (DOCS / "how-to" / "doctor.md").read_text()
+    shown = re.findall(r"^### (\w+)$", text, flags=re.MULTILINE)
+    assert sorted(shown) == sorted(get_args(FindingName))
 
 
 def test_every_decision_is_in_the_index() -> None:

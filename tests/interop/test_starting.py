@@ -12,6 +12,7 @@ from pgtasks.queue.migrate import check, migrate
 from tests.interop.catalog import added, catalog
 from tests.interop.conftest import TABLES, Graphile, Shared
 from tests.interop.releases import LABELS, MANIFEST
+from tests.queue.diagnosis import Doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +72,14 @@ class TestOnADatabaseWithoutASchema:
         start_node().wait_until_started()
         db.wait_for_run(graphile.add_job("node_note", {}))
         assert added(before, catalog(db.connection)) == new
+
+    def test_the_doctor_misses_nothing_in_a_schema_of_its(self, db: Shared, graphile: Graphile, database: str) -> None:
+        graphile.add_job("node_note", {})
+        doctor = Doctor(database)
+        assert doctor.names() == ["schema_pending", "functions_of_graphile_worker", "unseen"]
+        migrate(db.connection)
+        assert doctor.names() == ["no_worker", "functions_of_graphile_worker"]
+        doctor.close()
 
     def test_both_start_at_once_and_both_work(
         self, db: Shared, start_node: StartNode, start_python: StartPython

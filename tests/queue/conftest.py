@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgtasks import App, Registry
+from tests.queue.diagnosis import Doctor
 from tests.sql.queue import Queue
 
 if TYPE_CHECKING:
@@ -58,3 +59,11 @@ def admin(request: pytest.FixtureRequest, app: App) -> Iterator[Admin]:
     with asyncio.Runner() as runner:
         yield Admin(app.jobs if request.param == "blocking" else app.jobs_async, runner)
         runner.run(app.aclose())
+
+
+@pytest.fixture
+def doctor(database: str, schema: str) -> Iterator[Doctor]:
+    """The doctor, who looks at the test's own database."""
+    doctor = Doctor(database, schema)
+    yield doctor
+    doctor.close()
