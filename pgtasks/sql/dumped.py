@@ -14,6 +14,7 @@ from pgtasks.sql import ROOT
 
 _TABLE = re.compile(r"table (?P<name>\S+)")
 _CONSTRAINT = re.compile(r"  constraint (?P<name>\S+) (?P<kind>PRIMARY KEY|UNIQUE) ")
+_STORAGE = re.compile(r" WITH \([^()]*\)")
 _INDEX = re.compile(r"  CREATE (?:UNIQUE )?INDEX (?P<name>\S+) ")
 
 
@@ -34,11 +35,13 @@ class Index:
 def read_definition(text: str) -> tuple[bool, str]:
     """Return of a `CREATE INDEX`, as PostgreSQL shows one, whether it is unique, and what stands after `USING`.
 
-    >>> read_definition('CREATE UNIQUE INDEX "a b" ON jobs."my USING" USING btree (id)')
+    Storage parameters are left out: whoever runs the database may have set others, and they change no answer.
+
+    >>> read_definition('CREATE UNIQUE INDEX "a b" ON jobs."my USING" USING btree (id) WITH (fillfactor=\'70\')')
     (True, 'btree (id)')
     """
     head, _, definition = text.rpartition(" USING ")
-    return head.lstrip().startswith("CREATE UNIQUE "), definition
+    return head.lstrip().startswith("CREATE UNIQUE "), _STORAGE.sub("", definition)
 
 
 @cache

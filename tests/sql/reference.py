@@ -17,7 +17,7 @@ BODY = "\nbegin\n  raise exception 'a function of the reference';\nend;\n"
 
 def install_reference(conn: psycopg.Connection[Any], schema: str, *, revision: int, breaking: bool = False) -> None:
     """Make the reference's tables, view, type and functions, at a revision; beyond 20, `breaking` marks the last."""
-    [queue] = [step for step in steps() if step.only_own]
+    [queue] = [step for step in steps() if step.name == "queue"]
     name = sql.Identifier(schema)
     conn.execute(sql.SQL("create schema {}").format(name))
     conn.execute(render_file(queue.path, schema).encode())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,8 +38,12 @@ def conn(empty_database: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def is_as_fresh(conn: psycopg.Connection[Any], schema: str) -> bool:
-    return dump(conn, schema) == PATH.read_text(encoding="utf-8") and not migrate(conn, schema).functions
+def is_as_fresh(conn: psycopg.Connection[Any], schema: str, *, adopted: bool = False) -> bool:
+    """Whether a schema is as the dump has it; one that was adopted has the reference's indexes as they were."""
+    expected = PATH.read_text(encoding="utf-8")
+    if adopted:
+        expected = re.sub(r" WITH \([^()]*\)", "", expected)
+    return dump(conn, schema) == expected and not migrate(conn, schema).functions
 
 
 def state(conn: psycopg.Connection[Any], schema: str) -> dict[str, list[str]]:
@@ -353,7 +358,7 @@ def test_upgrade_functions_puts_ours_in_the_place_of_the_references(conn: psycop
     report = migrate(conn, schema, upgrade_functions=True)
     assert set(report.functions) == set(PUBLIC)
     assert report.status.public_functions_ours
-    assert is_as_fresh(conn, schema)
+    assert is_as_fresh(conn, schema, adopted=True)
     assert Queue(conn, schema).add_job("send")["attempts"] == 0
 
 
