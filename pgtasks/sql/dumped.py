@@ -37,7 +37,7 @@ def read_definition(text: str) -> tuple[bool, str]:
 
     Storage parameters are left out: whoever runs the database may have set others, and they change no answer.
 
-    >>> read_definition('CREATE UNIQUE INDEX "a b" ON jobs."my USING" USING btree (id) WITH (fillfactor=\'70\')')
+    >>> read_definition('CREATE UNIQUE INDEX "a b" ON jobs."my USING" USING btree (id) WITH (fillfactor=70)')
     (True, 'btree (id)')
     """
     head, _, definition = text.rpartition(" USING ")
