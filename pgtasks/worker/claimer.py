@@ -10,7 +10,8 @@ States of the claimer:
 
 A claim asks for as many jobs as there are free slots, and for some ahead if jobs are short: as many as this process
 starts within `_AHEAD_SECONDS`, judging by how long the last ones took. So slots never wait for the database, and
-long jobs are never hoarded while another process could run them.
+long jobs are never hoarded while another process could run them. Where long jobs have taken all slots and short ones
+wait behind them, what waits goes back after `_PATIENCE_SECONDS` without the end of any.
 
 Where it takes long to look everywhere, most claims look only near the marks that earlier ones have left (see `Marks`).
 What such a claim does not see is found by a full look, which follows in time also if there was nothing near.
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _AHEAD_SECONDS = 0.02
+_PATIENCE_SECONDS = 0.1
 _MOST_AHEAD = 1000
 _RECHECK_SECONDS = 60.0
 """How long after a lost answer to look once more for jobs that it may have locked: its statement may have run on."""
@@ -73,6 +75,7 @@ class Claimer:
         on_change: called after each claim, and before it, so that the process can publish its state.
         on_answer: called when a claim was answered, or could not be since the database is away or refuses it.
         on_full: called when a claim brought all that was asked for.
+        on_stuck: called when jobs wait that cannot be started soon; whoever is, gives back what it takes back.
         give_back: takes jobs that came too late.
         register: makes the worker known, before its first claim.
         on_evicted: called when a claim was refused since somebody has retired the worker.
@@ -91,6 +94,7 @@ class Claimer:
         on_change: Callable[[], None],
         on_answer: Callable[[], None],
         on_full: Callable[[], None],
+        on_stuck: Callable[[], None],
         give_back: Callable[[list[Job]], None],
         register: Operation[None],
         on_evicted: Callable[[], None],
@@ -107,6 +111,7 @@ class Claimer:
         self._on_change = on_change
         self._on_answer = on_answer
         self._on_full = on_full
+        self._on_stuck = on_stuck
         self._give_back = give_back
         self._register = register
         self._registered_with = 0
@@ -120,6 +125,8 @@ class Claimer:
         self._claiming = False
         self._stopping = asyncio.Event()
         self._mean_seconds: float | None = None
+        self._moved_at = 0.0
+        self._patience: asyncio.TimerHandle | None = None
         self._turns = Turns()
         self._advancing = asyncio.Lock()
         """Held while queues are advanced, or what is not known here is given back: the one must not undo the other."""
@@ -154,12 +161,17 @@ class Claimer:
             self._mean_seconds = mean
         else:
             self._mean_seconds += min(0.5, 0.1 * len(completions)) * (mean - self._mean_seconds)
+        self._moved_at = time.monotonic()
         if not self._exhausted:
             self._wanted.set()
 
     def stop(self) -> list[Job]:
         """Claim nothing more; returns the jobs that were waiting in the queue."""
         self._stopping.set()
+        return self.take_back()
+
+    def take_back(self) -> list[Job]:
+        """Return the jobs that are waiting in the queue."""
         left = list(self.queue)
         self.queue.clear()
         return left
@@ -167,9 +179,7 @@ class Claimer:
     def suspend(self) -> list[Job]:
         """Claim nothing until `resume` is called; returns the jobs that were waiting in the queue."""
         self._suspended = True
-        left = list(self.queue)
-        self.queue.clear()
-        return left
+        return self.take_back()
 
     def resume(self) -> None:
         """Claim again."""
@@ -206,6 +216,7 @@ class Claimer:
                 self._give_back(jobs)
             else:
                 self.queue.extend(jobs)
+                self._be_patient()
         self._on_change()
         return advanced.ended if advanced is not None else None
 
@@ -270,6 +281,7 @@ class Claimer:
             self._give_back(jobs)
         else:
             self.queue.extend(jobs)
+            self._be_patient()
         # A job on its last attempt is claimed only into a free slot, so an empty answer means "nothing left" only if
         # a slot was free; and not if somebody asked to look again meanwhile: the claim may not have seen what came.
         self._exhausted = not jobs and free > 0 and not self._wanted.is_set()
@@ -279,6 +291,23 @@ class Claimer:
             self._on_full()
         self._on_change()
         return bool(jobs)
+
+    def _be_patient(self) -> None:
+        if self._patience is None and self.queue:
+            self._moved_at = time.monotonic()
+            self._patience = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if not self._backlog():
+            return
+        still = time.monotonic() - self._moved_at
+        if still < _PATIENCE_SECONDS:
+            pause = _PATIENCE_SECONDS - still
+            self._patience = asyncio.get_running_loop().call_later(pause, self._lose_patience)
+        elif not self._free_slots():
+            self._mean_seconds = max(still, self._mean_seconds or 0.0)
+            self._on_stuck()
 
     def _look_fully_when_due(self) -> None:
         if self._full_look is not None:

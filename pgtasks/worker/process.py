@@ -92,6 +92,7 @@ class WorkerProcess:
             on_change=self._pump,
             on_answer=self._on_answer,
             on_full=lambda: self._tell(FromWorker.MORE),
+            on_stuck=self._on_stuck,
             give_back=self._give_back,
             register=register_worker(app.statements, worker_id, this_host(worker_id.rpartition("-")[0]), os.getpid()),
             on_evicted=self._evict,
@@ -193,6 +194,11 @@ class WorkerProcess:
         """Hold no job any more: others may have been given them."""
         self._give_back(self._executor.take_back() + self._claimer.suspend())
         self._executor.ask_to_stop("the heartbeats of the worker do not go through, so its jobs may be given to others")
+
+    def _on_stuck(self) -> None:
+        """Leave to others what waits behind jobs that take long."""
+        self._give_back(self._executor.take_back() + self._claimer.take_back())
+        self._pump()
 
     def _on_no_thread(self) -> None:
         """Leave the jobs to others for a while: those that are given back would be claimed again at once."""

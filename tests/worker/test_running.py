@@ -63,6 +63,26 @@ def test_a_named_queue_runs_in_order_one_at_a_time(db: Database, start_worker: S
     assert what_happened == [(job.id, what) for job in jobs for what in ("began", "ran")]
 
 
+def test_short_jobs_do_not_wait_in_a_process_whose_slots_long_ones_have_taken(
+    db: Database, start_worker: StartWorker
+) -> None:
+    """The first host has claimed ahead, judging by jobs that took no time; the second one runs what it gives back."""
+    many = "select graphile_worker.add_job('nothing', priority := %s) from generate_series(1, 500)"
+    db.connection.execute(many, (0,))
+    long = [db.app.add_job("wait_for_row", {"permit": "go"}, priority=1) for _ in range(2)]
+    db.connection.execute(many, (2,))
+    first = start_worker("--processes", "1", "--concurrency", "2")
+    db.wait_for_effects(2, "began")
+    db.wait(lambda: db.locked() == 2, "the first host to give back what waits")
+    assert db.value("select count(*) from graphile_worker.jobs where attempts > 0") == 2
+    second = start_worker("--processes", "1", "--concurrency", "2")
+    db.wait(lambda: db.count() == 2, "the second host to run them")
+    db.permit("go")
+    db.wait_until_empty()
+    assert [first.stop(), second.stop()] == [0, 0]
+    assert sorted(db.effects()) == [job.id for job in long]
+
+
 def test_once_goes_on_while_jobs_add_jobs(db: Database, start_worker: StartWorker) -> None:
     db.app.add_job("follow_up", {"left": 20})
     db.app.add_job("follow_up", {"left": 20}, queue="chain")
