@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 06d0b413a9243ff8
+-- functions: revision 1, digest bf9064fc767cda9f
 
 sequence job_queues_id_seq
 
@@ -350,7 +350,7 @@ function _pgtasks_lock_job_keys(job_keys text[])
   language plpgsql
   volatile
 
-function _pgtasks_lock_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT places tid[], OUT contended boolean)
+function _pgtasks_lock_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT places tid[], OUT queue_ids integer[], OUT last_attempts boolean, OUT contended boolean)
   returns record
   language plpgsql
   volatile

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pgtasks.queue.claim import Claimed, Mark
 
-_CHEAP_SECONDS = 0.0005
+_CHEAP_SECONDS = 0.0003
 _CHEAP_SECONDS_A_JOB = 0.00001
 """What a look may take to count as cheap."""
 _CHEAP_ANSWER_SECONDS = 0.005

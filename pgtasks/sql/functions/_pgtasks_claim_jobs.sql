@@ -99,7 +99,7 @@ begin
   end if;
 
   for v_look in 1..3 loop
-    select ready.places, ready.last_attempts, ready.contended
+    select ready.places, coalesce(ready.last_attempts, false), ready.contended
     into v_ready_places, v_last_attempts, v_ready_contended
     from {gw}._pgtasks_lock_ready_jobs(
       v_task_ids,
@@ -116,7 +116,8 @@ begin
       from {gw}._private_jobs as jobs
       where jobs.ctid = v_ready_places[_pgtasks_claim_jobs.max_jobs];
     end if;
-    select heads.places, heads.contended into v_queued_places, v_queued_contended
+    select heads.places, heads.queue_ids, v_last_attempts or heads.last_attempts, heads.contended
+    into v_queued_places, v_queue_ids, v_last_attempts, v_queued_contended
     from {gw}._pgtasks_lock_queue_heads(
       v_task_ids,
       _pgtasks_claim_jobs.forbidden_flags,
@@ -134,8 +135,11 @@ begin
     exit when not (v_ready_contended or v_queued_contended);
   end loop;
 
-  if v_queued_places is null and not v_last_attempts then
-    v_places := v_ready_places;
+  if (v_queued_places is null or v_ready_places is null)
+    and not v_last_attempts
+    and not coalesce(cardinality(v_queued_places) > _pgtasks_claim_jobs.max_jobs, false)
+  then
+    v_places := coalesce(v_ready_places, v_queued_places);
   else
     select array_agg(ranked.place), array_agg(ranked.job_queue_id) filter (where ranked.job_queue_id is not null)
     into v_places, v_queue_ids

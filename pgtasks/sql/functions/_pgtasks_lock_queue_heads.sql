@@ -1,5 +1,5 @@
--- Locks queues that are free and the first eligible job of each, and returns the places of the jobs' rows. `contended`:
--- there were such queues, and others were quicker.
+-- Locks queues that are free and the first eligible job of each, and returns the places of the jobs' rows and the queues.
+-- `contended`: there were such queues, and others were quicker.
 --
 -- A queue's row is locked first, and its first job looked for and locked by a later statement: that sees the jobs as
 -- they are once nobody else can claim from the queue. If that job is held by someone, the queue is left alone.
@@ -24,6 +24,8 @@ create or replace function {gw}._pgtasks_lock_queue_heads(
   mark_run_ats timestamptz[],
   mark_ids bigint[],
   out places tid[],
+  out queue_ids integer[],
+  out last_attempts boolean,
   out contended boolean
 )
 language plpgsql
@@ -31,12 +33,15 @@ volatile
 as $pgtasks$
 declare
   v_flags_matter boolean := coalesce(cardinality(forbidden_flags) > 0, false);
-  v_look_at integer := 2 * max_heads + 100;
+  v_look_at integer := 2 * max_heads + 50;
   v_seen bigint;
   v_queue_ids integer[];
   v_locked_ids integer[];
   v_places tid[];
+  v_kept_ids integer[];
+  v_last_attempts boolean;
 begin
+  last_attempts := false;
   contended := false;
   for v_way in 1..3 loop
     if v_way = 1 then
@@ -71,7 +76,8 @@ begin
       limit max_heads
     ) as locked;
 
-    select array_agg(locked.place) into v_places
+    select array_agg(locked.place), array_agg(queue.id), coalesce(bool_or(locked.is_last_attempt), false)
+    into v_places, v_kept_ids, v_last_attempts
     from unnest(v_locked_ids) as queue (id)
     cross join lateral (
       select jobs.ctid as place
@@ -86,7 +92,7 @@ begin
       limit 1
     ) as head
     cross join lateral (
-      select jobs.ctid as place
+      select jobs.ctid as place, jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt
       from {gw}._private_jobs as jobs
       where jobs.ctid = head.place
         and head.place <> all(coalesce(places, '{{}}'))
@@ -99,16 +105,21 @@ begin
     ) as locked;
 
     places := places || v_places;
-    contended := contended or exists (
-      select
-      from unnest(v_queue_ids) as queue (id)
-      cross join lateral (
-        select from {gw}._private_job_queues as job_queues
-        where job_queues.id = queue.id and job_queues.is_available
-        limit 1
-      ) as free
-      where places is null and queue.id <> all(coalesce(v_locked_ids, '{{}}'))
-    );
+    queue_ids := queue_ids || v_kept_ids;
+    last_attempts := last_attempts or v_last_attempts;
+
+    if places is null then
+      contended := contended or exists (
+        select
+        from unnest(v_queue_ids) as queue (id)
+        cross join lateral (
+          select from {gw}._private_job_queues as job_queues
+          where job_queues.id = queue.id and job_queues.is_available
+          limit 1
+        ) as free
+        where queue.id <> all(coalesce(v_locked_ids, '{{}}'))
+      );
+    end if;
     exit when mark_priorities is not null or v_seen < v_look_at or cardinality(places) * 8 >= max_heads;
   end loop;
   contended := contended and places is null;
