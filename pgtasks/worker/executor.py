@@ -78,7 +78,8 @@ class Executor:
         self._ready: deque[Job] = deque()
         self._held: dict[int, Job] = {}
         """All jobs that were started or handed over and not collected, by what only they have in this process."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        """Those that run coroutines, by slot, until they are collected."""
         self._threads = _Threads(concurrency, self._run_in_thread)
         self._ended: deque[tuple[int | None, Completion]] = deque()
         self._collecting = False
@@ -115,8 +116,7 @@ class Executor:
         task = self._app.registry[job.task]
         if task.is_async:
             running = self._loop.create_task(self._run_async(slot, job, task, run), context=run.context.copy())
-            self._tasks.add(running)
-            running.add_done_callback(self._tasks.discard)
+            self._tasks[slot] = running
             if run.deadline is not None:
                 run.task = running
         else:
@@ -164,7 +164,7 @@ class Executor:
         asked, self._unlimited = self._unlimited, Run(self._context)
         for run in (asked, *self._limited.values()):
             run.ask_to_stop(error)
-        for running in self._tasks:
+        for running in self._tasks.values():
             cancel_soon(running)
 
     async def wait_for_all(self, seconds: float) -> None:
@@ -248,6 +248,8 @@ class Executor:
             if slot is not None:
                 self._slots.leave(slot, failed=completion.outcome.kind is OutcomeKind.RETRY)
                 self._free.append(slot)
+                if self._tasks:
+                    self._tasks.pop(slot, None)
                 if self._limited and (run := self._limited.pop(slot, None)) is not None:
                     run.forget()
             completions.append(completion)
