@@ -130,10 +130,13 @@ class Completer:
             unwritten += [completion for completion in going_on if completion.job.id not in states]
         others, tries = await self._finish(unwritten)
         states |= others
+        untold = not (self._refused or log.is_enabled_for(logging.INFO))
         written = []
         for completion in batch:
             state = "deleted" if completion.written else states.get(completion.job.id)
-            if state == "busy":
+            if untold and state == "deleted":
+                written.append(completion)
+            elif state == "busy":
                 self._busy.append(completion)
             elif state == "refused":
                 asyncio.get_running_loop().call_later(_REFUSED_SECONDS, self.add, [completion])
@@ -211,8 +214,6 @@ def _in_ascii(completion: Completion) -> Completion | None:
 
 def _report(completion: Completion, state: str | None, *, retried: bool) -> None:
     job, outcome = completion.job, completion.outcome
-    if outcome.kind is OutcomeKind.SUCCESS and state is not None and not log.is_enabled_for(logging.INFO):
-        return
     # One record a job. Its keys are API: see docs/reference/logging.md.
     keys = {
         "job_id": job.id,
