@@ -247,6 +247,40 @@ def test_the_first_job_of_a_queue_is_found_behind_what_cannot_be_taken(queue: Qu
     assert take(queue, forbidden=["slow"]) == []
 
 
+# Near marks
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_near_marks_only_what_comes_after_one_of_them_is_looked_at(queue: Queue, ahead: str) -> None:
+    add_ahead(queue, ahead)
+    day = ["2021-01-01Z", "2021-01-02Z"]
+    before = queue.add(run_at=day[0])
+    mark = queue.add(run_at=day[0])
+    after = [queue.add(run_at=day[0]), queue.add(run_at=day[1]), queue.add(run_at=day[1], queue_name="q")]
+    other = [queue.add(run_at=day[1], priority=1), queue.add(run_at=day[1], priority=-1)]
+    queue.add(run_at="2100-01-01Z")
+    row = queue.job(mark)
+    assert [job["id"] for job in queue.claim(marks=[row], forbidden=["slow"])] == after
+    assert queue.claim(marks=[row], forbidden=["slow"]) == []
+    assert [job["id"] for job in queue.claim(forbidden=["slow"])] == [other[1], before, mark, other[0]]
+
+
+def test_near_several_marks_jobs_come_in_claim_order(queue: Queue) -> None:
+    marks = [queue.job(queue.add(priority=priority)) for priority in (2, -2)]
+    ids = [queue.add(priority=priority, queue_name=name) for priority in (2, -2) for name in (None, "q", "r", None)]
+    by_priority = ids[4:] + ids[:4]
+    claimed = [job["id"] for job in queue.claim(marks=sorted(marks, key=lambda job: job["priority"]))]
+    assert claimed == [*by_priority[:4], by_priority[4], by_priority[7]]
+
+
+def test_near_a_mark_a_queue_gives_its_first_job_wherever_that_is(queue: Queue) -> None:
+    first = queue.add(queue_name="q")
+    mark = queue.job(queue.add())
+    queue.add(queue_name="q")
+    assert [job["id"] for job in queue.claim(marks=[mark])] == [first]
+    assert queue.claim(marks=[mark]) == []
+
+
 # Last attempts
 
 

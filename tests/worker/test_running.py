@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.worker.conftest import prepared
+
 if TYPE_CHECKING:
     from tests.worker.conftest import Database, StartWorker
 
@@ -81,6 +83,30 @@ def test_short_jobs_do_not_wait_in_a_process_whose_slots_long_ones_have_taken(
     db.wait_until_empty()
     assert [first.stop(), second.stop()] == [0, 0]
     assert sorted(db.effects()) == [job.id for job in long]
+
+
+DEAR_LOOKS = """
+import pgtasks.worker.marks as m
+m._CHEAP_SECONDS, m._CHEAP_ANSWER_SECONDS, m._PAUSE_FACTOR = -1, -1, 0.5
+"""
+
+
+def test_a_job_that_is_not_near_the_marks_is_found_in_time(db: Database, start_worker: StartWorker) -> None:
+    """Every full look counts as one of a second, and lets half a second pass until the next."""
+    first = db.app.add_job("note")
+    worker = start_worker("--processes", "1", before=prepared(DEAR_LOOKS))
+    db.wait_for_effects(1)
+    jobs = [db.app.add_job("note", priority=priority, queue=queue) for priority in (5, -5) for queue in (None, "q")]
+    db.wait_for_effects(5)
+    assert worker.stop() == 0
+    assert sorted(db.effects()) == [first.id, *(job.id for job in jobs)]
+
+
+def test_once_ends_when_nothing_is_left_also_far_from_the_marks(db: Database, start_worker: StartWorker) -> None:
+    db.connection.execute("select graphile_worker.add_job('note', priority := n % 5) from generate_series(1, 100) n")
+    worker = start_worker("--once", "--processes", "2", before=prepared(DEAR_LOOKS))
+    assert worker.wait() == 0
+    assert len(db.effects()) == len(set(db.effects())) == 100
 
 
 def test_once_goes_on_while_jobs_add_jobs(db: Database, start_worker: StartWorker) -> None:
