@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.loads import Load, receiving
 from benchmarks.processes import started
-from benchmarks.results import MeasurementError, Result, Role, percentile
+from benchmarks.results import TROUBLE, Result, Role, percentile
 from benchmarks.workers import SLOTS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def measure(suite: Suite) -> None:
         for peer in suite.peers:
             try:
                 waited = peer.latency(jobs, loaded=loaded)
-            except MeasurementError as error:
+            except TROUBLE as error:
                 suite.fail(f"latency, {where} | {peer.label}", error)
                 continue
             finally:
@@ -33,7 +33,7 @@ def measure(suite: Suite) -> None:
                 _report(suite, waited, where, peer.label, Role.PEER)
         try:
             _report(suite, ours(suite, jobs, loaded=loaded), where, "pgtasks", Role.OURS)
-        except MeasurementError as error:
+        except TROUBLE as error:
             suite.fail(f"latency, {where} | pgtasks", error)
 
 

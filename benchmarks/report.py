@@ -77,9 +77,11 @@ def as_json(
 
 
 def write_json(file: Path, text: str) -> None:
-    """Write the report where it was asked for."""
+    """Write the report where it was asked for, at once: who looks never sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    half = file.with_name(file.name + ".part")
+    half.write_text(text, encoding="utf-8")
+    half.replace(file)
 
 
 def number(value: float) -> str:
