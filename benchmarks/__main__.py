@@ -28,16 +28,17 @@ from benchmarks import (
 )
 from benchmarks.conditions import conditions, warning
 from benchmarks.peers import PEERS, UnavailableError
-from benchmarks.report import as_json, print_table, write_json
+from benchmarks.report import as_json, from_json, print_table, write_json
 from benchmarks.results import TROUBLE
 from benchmarks.server import running
 from benchmarks.suite import Family, Suite, run
 from benchmarks.workers import queue_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.peers import Peer
+    from benchmarks.results import Result
     from benchmarks.server import Server
 
 FAMILIES = (
@@ -66,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.list:
         list_names(console)
         return
+    if options.redraw is not None:
+        conditions_then, results = from_json(options.redraw.read_text(encoding="utf-8"))
+        draw(console, options.plots, results, conditions_then)
+        return
     families = [family for family in FAMILIES if family.name in (options.only or [family.name])]
     kinds = [peer for peer in PEERS if peer.name in (options.peers or [peer.name])]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers, too
@@ -88,8 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             interrupted = True
     print_table(console, suite.results, suite.failures)
     if options.plots is not None:
-        for file in plots.write(options.plots, suite.results):
-            console.print(f"wrote {file}", highlight=False)
+        draw(console, options.plots, suite.results, found)
     if interrupted:
         raise SystemExit(INTERRUPTED)
     if suite.broken:
@@ -124,13 +128,22 @@ Peers are installed when they are first measured, which takes some minutes more.
         "--json", type=Path, metavar="FILE", help="write figures and conditions there, as soon as each is known"
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw plots there (needs the extra 'bench')")
+    parser.add_argument("--redraw", type=Path, metavar="FILE", help="measure nothing: draw --plots of this --json")
     parser.add_argument("--list", action="store_true", help="name families and peers, and end")
     options = parser.parse_args(arguments)
     if options.jobs < 1 or options.rounds < 1 or options.scale <= 0 or options.minutes <= 0:
         parser.error("--jobs, --rounds, --scale and --minutes are greater than 0")
+    if options.redraw is not None and options.plots is None:
+        parser.error("--redraw needs --plots")
     if options.plots is not None and not plots.available():
         parser.error(f"--plots: {plots.MISSING}")
     return options
+
+
+def draw(console: Console, directory: Path, results: Sequence[Result], found: Mapping[str, str]) -> None:
+    """Draw what there are figures for."""
+    for file in plots.write(directory, results, found):
+        console.print(f"wrote {file}", highlight=False)
 
 
 def keep(options: argparse.Namespace, found: dict[str, str], suite: Suite) -> None:

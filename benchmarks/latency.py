@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from benchmarks.suite import Suite
 
 WARM_UP = 20
+PLACES = {"idle": False, "half of the slots busy": True}
+"""What is done meanwhile, and whether there is such a load."""
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 def measure(suite: Suite) -> None:
     """With nothing else to do, and with half of all slots busy."""
     jobs = max(100, min(2_000, suite.jobs // 50))
-    for loaded, where in ((False, "idle"), (True, "half of the slots busy")):
+    for where, loaded in PLACES.items():
         for peer in suite.peers:
             try:
                 waited = peer.latency(jobs, loaded=loaded)
