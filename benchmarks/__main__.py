@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 FAMILIES = (
     Family("throughput", "jobs a second that two processes do, and what a job costs", 5, throughput.measure),
     Family("adding", "jobs a second that 1 to 8 clients add", 2.5, adding.measure),
-    Family("latency", "from before adding to the handler's first line, idle and at half load", 3, latency.measure),
+    Family("latency", "from before adding to the handler's first line, idle and at half load", 2, latency.measure),
     Family("scaling", "1 to 8 processes on jobs of 10 ms", 3, scaling.measure),
     Family("fairness", "short jobs among long ones, with one host and with two", 1.5, fairness.measure),
     Family("footprint", "start-up, memory, and what idle costs", 1, footprint.measure),
-    Family("backlog", "what a claim costs, by what else is in the table", 2, backlog.measure),
+    Family("backlog", "what a claim costs, by what else is in the table", 2.5, backlog.measure),
     Family("snapshot", "throughput over time, without and with a transaction that stays open", 1.5, snapshot.measure),
     Family("soak", "waits and sizes, minute by minute, at half of what two processes do", 3.5, soak.measure),
 )

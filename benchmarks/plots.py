@@ -80,7 +80,7 @@ def draw_latency(results: Sequence[Result]) -> Figure | None:
     wanted = [result for result in results if result.group.startswith("latency ")]
     if not panels or not wanted:
         return None
-    titles = list(dict.fromkeys(result.title for result in reversed(wanted)))
+    titles = list(dict.fromkeys(result.title for result in wanted))
     figure, rows = _figure(len(panels), (10, 1.5 + 0.62 * len(titles)), sharey=True)
     for axes, where in zip(rows, panels, strict=True):
         for offset, name, shade in ((0.19, "p50", 1.0), (-0.19, "p99", 0.55)):
@@ -97,7 +97,7 @@ def draw_latency(results: Sequence[Result]) -> Figure | None:
         axes.set(title=where, xlabel="ms; less is better")
         axes.margins(x=0.25)
         axes.grid(visible=False, axis="y")
-    figure.suptitle("From before a job is added to its handler's first line", x=0.01, ha="left", fontweight="bold")
+    _title(figure, "From before a job is added to its handler's first line")
     return figure
 
 
@@ -131,7 +131,7 @@ def draw_scaling(results: Sequence[Result]) -> Figure | None:
         axes.set_ylim(bottom=0)
         _thousands(axes.yaxis)
         axes.legend(loc="upper left")
-    figure.suptitle("Throughput over processes, jobs that wait for 10 ms", x=0.01, ha="left", fontweight="bold")
+    _title(figure, "Throughput over processes, jobs that wait for 10 ms")
     return figure
 
 
@@ -152,7 +152,7 @@ def draw_claims(results: Sequence[Result]) -> Figure | None:
     axes.axvline(clean, color=QUIET, linestyle="--", linewidth=1)
     size = bars[0].group.removeprefix(prefix)
     axes.set(xlabel="ms, and how many times what it costs in the clean table; less is better")
-    axes.set_title(f"Mean cost of {backlog.GROUP}, by what is in the table{size}", loc="left", fontweight="bold")
+    _title(figure, f"Mean cost of {backlog.GROUP}, by what is in the table{size}")
     axes.margins(x=0.2)
     axes.grid(visible=False, axis="y")
     return figure
@@ -177,7 +177,7 @@ def draw_snapshot(results: Sequence[Result]) -> Figure | None:
         )
     jobs = int(curves[0].at["jobs"])
     axes.set(xlabel="seconds since the workers began", ylabel="jobs a second, in each tenth of the jobs")
-    axes.set_title(f"{jobs:,} no-op jobs, two processes", loc="left", fontweight="bold")
+    _title(figure, f"Throughput over time: {jobs:,} no-op jobs, two processes")
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     _thousands(axes.yaxis)
@@ -205,7 +205,7 @@ def draw_soak(results: Sequence[Result]) -> Figure | None:
         axes.set_xlim(left=0)
         axes.legend(loc="best")
     rate = next(point.value for point in points if point.at["measure"] == "jobs added")
-    figure.suptitle(f"{rate:,.0f} jobs a second, all the time", x=0.01, ha="left", fontweight="bold")
+    _title(figure, f"{rate:,.0f} no-op jobs a second, all the time")
     return figure
 
 
@@ -243,11 +243,15 @@ def _bars(bars: Iterable[Result], title: str, unit: str) -> Figure | None:
     roles = [role for role in NAMES if any(bar.role is role for bar in bars)]
     axes.legend(handles=[Patch(color=COLORS[role], label=NAMES[role]) for role in roles], loc="lower right")
     axes.set(xlabel=unit)
-    axes.set_title(title, loc="left", fontweight="bold")
+    _title(figure, title)
     axes.margins(x=0.14)
     axes.grid(visible=False, axis="y")
     _thousands(axes.xaxis)
     return figure
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.01, ha="left", fontweight="bold")
 
 
 def _thousands(axis: Any) -> None:
