@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from benchmarks.counting import until
+from benchmarks.counting import LOOK
 from benchmarks.loads import LAG, receiving
 from benchmarks.processes import all_run
 from benchmarks.results import MeasurementError, Result, Role, percentile
@@ -104,16 +104,17 @@ def measure(suite: Suite) -> None:
     """Find out what two processes do, then add half of that for some minutes."""
     suite.queue.fill(suite.jobs)
     most = suite.queue.throughput()
-    minutes, left = soak(suite, most * SHARE)
     suite.queue.clear()
-    _report(suite, minutes, left, most)
+    try:
+        soak(suite, most)
+    finally:
+        suite.queue.clear()
 
 
-def soak(suite: Suite, rate: float) -> tuple[list[Minute], int]:
-    """Return what each minute was like, and how many jobs were not done at the very end."""
+def soak(suite: Suite, most: float) -> None:
+    """Report what each minute was like, when it is over, and how many jobs were not done at the very end."""
     queue = suite.queue
-    queue.clear()
-    feed = Feed(queue.conninfo, max(1, round(rate * INTERVAL)))
+    feed = Feed(queue.conninfo, max(1, round(most * SHARE * INTERVAL)))
     count = max(1, round(suite.minutes))
     seconds = suite.minutes * MINUTE / count
     with receiving() as probes, queue.worker(environment={"BENCH_PORT": str(probes.port)}) as workers:
@@ -121,10 +122,13 @@ def soak(suite: Suite, rate: float) -> tuple[list[Minute], int]:
             probes.collect(1)
             probes.during(BEFORE)
             began = time.monotonic()
-            ends = [began + number * seconds for number in range(1, count + 1)]
-            minutes = [_minute(suite, feed, probes, workers, began, end) for end in ends]
-        until(lambda: queue.table.left() == 0, lambda: all_run(workers), FINISHING)
-        return minutes, queue.table.left()
+            for number in range(count):
+                minute = _minute(suite, feed, probes, workers, began, began + (number + 1) * seconds)
+                _report(suite, minute, most, Role.OURS if number else Role.BASELINE)
+        limit = time.monotonic() + FINISHING
+        while (left := queue.table.left()) and all_run(workers) and time.monotonic() < limit:
+            time.sleep(LOOK)
+    suite.report(Result(f"{GROUP}: jobs not done at the end", "after adding has ended", left, "jobs"))
 
 
 def _minute(
@@ -151,26 +155,16 @@ def _minute(
     return Minute(now - began, (feed.added - added) / (now - since), waited, left, float(row[0]), float(row[1]))
 
 
-def _report(suite: Suite, minutes: list[Minute], left: int, most: float) -> None:
-    group = f"{GROUP}, {minutes[-1].end:.0f} s"
-    for name, unit, values in (
-        ("jobs added", "jobs/s", [minute.rate for minute in minutes]),
-        ("wait p50", "ms", [percentile(minute.waited, 0.50) * 1000 for minute in minutes]),
-        ("wait p99", "ms", [percentile(minute.waited, 0.99) * 1000 for minute in minutes]),
-        ("table", "MB", [minute.table for minute in minutes]),
-        ("its indexes", "MB", [minute.indexes for minute in minutes]),
-        ("jobs not done at that time", "jobs", [minute.left for minute in minutes]),
+def _report(suite: Suite, minute: Minute, most: float, role: Role) -> None:
+    for name, unit, value in (
+        ("jobs added", "jobs/s", minute.rate),
+        ("wait p50", "ms", percentile(minute.waited, 0.50) * 1000),
+        ("wait p99", "ms", percentile(minute.waited, 0.99) * 1000),
+        ("table", "MB", minute.table),
+        ("its indexes", "MB", minute.indexes),
+        ("jobs not done at that time", "jobs", minute.left),
     ):
-        for index, (minute, value) in enumerate(zip(minutes, values, strict=True)):
-            suite.report(
-                Result(
-                    f"{group}: {name}",
-                    f"until {minute.end:.0f} s",
-                    value,
-                    unit,
-                    Role.OURS if index else Role.BASELINE,
-                    references={"what two processes do": most} if unit == "jobs/s" else {},
-                    at={"measure": name, "end": minute.end},
-                )
-            )
-    suite.report(Result(f"{group}: jobs not done at the end", "after adding has ended", left, "jobs"))
+        references = {"what two processes do": most} if name == "jobs added" else {}
+        at: dict[str, float | str] = {"measure": name, "end": minute.end}
+        title = f"until {minute.end:.0f} s"
+        suite.report(Result(f"{GROUP}: {name}", title, value, unit, role, references=references, at=at))
