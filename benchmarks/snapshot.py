@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ LONGEST = 600.0  # seconds that a part may take
 def measure(suite: Suite) -> None:
     """Take the time of each tenth of the jobs, without such a transaction and with one."""
     jobs = suite.sized(JOBS)
+    free: list[float] = []
     for held in (False, True):
         try:
             times = work_off(suite, jobs, held=held)
@@ -35,7 +37,9 @@ def measure(suite: Suite) -> None:
             continue
         finally:
             suite.queue.clear()
-        _report(suite, jobs, times, HELD if held else FREE)
+        rates = _rates(jobs, times)
+        _report(suite, jobs, times, rates, HELD if held else FREE, free)
+        free = free or rates
 
 
 def work_off(suite: Suite, jobs: int, *, held: bool) -> list[float]:
@@ -60,13 +64,20 @@ def work_off(suite: Suite, jobs: int, *, held: bool) -> list[float]:
     return times
 
 
-def _report(suite: Suite, jobs: int, times: list[float], kind: str) -> None:
-    part = jobs / PARTS
+def _rates(jobs: int, times: list[float]) -> list[float]:
+    """Jobs a second in each tenth."""
     seconds = [end - begin for begin, end in zip([0.0, *times], times, strict=False)]
-    rates = [part / max(taken, 1e-9) for taken in seconds]
+    return [jobs / PARTS / max(taken, 1e-9) for taken in seconds]
+
+
+def _report(suite: Suite, jobs: int, times: list[float], rates: list[float], kind: str, free: list[float]) -> None:
     group = f"{jobs:,} {GROUP}, {kind}"
     at: dict[str, float | str] = {"kind": kind, "jobs": jobs}
     suite.report(Result(group, "the first tenth", rates[0], "jobs/s", Role.BASELINE, at=at))
-    suite.report(Result(group, "the last tenth", rates[-1], "jobs/s", at=at))
+    beside = f"the same with {FREE}"
+    last = {beside: free[-1]} if free else {}
+    suite.report(Result(group, "the last tenth", rates[-1], "jobs/s", references=last, at=at))
+    # As many jobs in each tenth: their rate over all is the harmonic mean.
+    whole = {beside: statistics.harmonic_mean(free)} if free else {}
     series = list(zip(times, rates, strict=True))
-    suite.report(Result(group, WHOLE, jobs / times[-1], "jobs/s", at=at, series=series))
+    suite.report(Result(group, WHOLE, jobs / times[-1], "jobs/s", references=whole, at=at, series=series))
