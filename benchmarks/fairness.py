@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -69,12 +69,13 @@ def waits(suite: Suite, hosts: int) -> list[float]:
     queue = suite.queue
     queue.clear()
     window = SECONDS * min(1.0, max(0.1, suite.scale))
-    with receiving() as probes:
-        environment = {"BENCH_PORT": str(probes.port)}
-        with queue.worker(hosts=hosts, environment=environment), _mixture(queue.conninfo):
-            probes.collect(1)
-            probes.during(WARM_UP)
-            waited = probes.during(window)
+    with receiving() as probes, ExitStack() as stack:
+        with queue.table.gate(PROCESSES):  # so that no host is alone at first
+            stack.enter_context(queue.worker(hosts=hosts, environment={"BENCH_PORT": str(probes.port)}))
+        stack.enter_context(_mixture(queue.conninfo))
+        probes.collect(1)
+        probes.during(WARM_UP)
+        waited = probes.during(window)
     if not waited:
         raise MeasurementError("no short job was started")
     return waited

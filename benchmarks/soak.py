@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from benchmarks.counting import LOOK
 from benchmarks.loads import LAG, receiving
 from benchmarks.processes import all_run
 from benchmarks.results import MeasurementError, Result, Role, percentile
-from benchmarks.workers import JOBS
+from benchmarks.workers import JOBS, PROCESSES
 
 if TYPE_CHECKING:
     import subprocess
@@ -117,7 +117,9 @@ def soak(suite: Suite, most: float) -> None:
     feed = Feed(queue.conninfo, max(1, round(most * SHARE * INTERVAL)))
     count = max(1, round(suite.minutes))
     seconds = suite.minutes * MINUTE / count
-    with receiving() as probes, queue.worker(environment={"BENCH_PORT": str(probes.port)}) as workers:
+    with receiving() as probes, ExitStack() as stack:
+        with queue.table.gate(PROCESSES):
+            workers = stack.enter_context(queue.worker(environment={"BENCH_PORT": str(probes.port)}))
         with feed.running():
             probes.collect(1)
             probes.during(BEFORE)
