@@ -153,7 +153,7 @@ def draw_claims(results: Sequence[Result]) -> Figure | None:
     size = bars[0].group.removeprefix(prefix)
     axes.set(xlabel="ms, and how many times what it costs in the clean table; less is better")
     _title(figure, f"Mean cost of {backlog.GROUP}, by what is in the table{size}")
-    axes.margins(x=0.2)
+    axes.margins(x=0.3)
     axes.grid(visible=False, axis="y")
     return figure
 
