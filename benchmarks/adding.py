@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.results import MeasurementError, Role, from_values
+from benchmarks.results import TROUBLE, MeasurementError, Role, from_values
 from benchmarks.server import ROOT
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _line(producer: subprocess.Popen[bytes]) -> str:
 def _measure_peer(suite: Suite, peer: Peer, single: str, batched: str) -> None:
     try:
         taken = [peer.adding(suite.jobs) for _ in range(suite.rounds)]
-    except MeasurementError as error:
+    except TROUBLE as error:
         suite.fail(f"adding | {peer.label}", error)
         return
     finally:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers", "max_wal_size")
+DURABLE = DURABILITY[:3]
 BUSY = 0.3
 """Load per core from which on figures are not worth much."""
 
@@ -31,12 +32,15 @@ def conditions(connection: Connection[Any]) -> dict[str, str]:
     return found | {name: _setting(connection, name) for name in DURABILITY}
 
 
-def warning() -> str | None:
-    """Say if the machine is too busy for figures that mean something."""
+def warning(found: dict[str, str]) -> str | None:
+    """Say if the machine is too busy for figures that mean something, or the server less durable than by default."""
     load, cores = os.getloadavg()[0], usable_cores()
-    if load <= BUSY * cores:
-        return None
-    return f"the machine is busy (load average {load:.1f} on {cores} cores): these figures say little"
+    texts = []
+    if load > BUSY * cores:
+        texts.append(f"the machine is busy (load average {load:.1f} on {cores} cores): these figures say little")
+    if off := [name for name in DURABLE if found.get(name) == "off"]:
+        texts.append(f"not durable, since {' and '.join(off)} is off: a crash of this server loses jobs")
+    return "; ".join(texts) or None
 
 
 def usable_cores() -> int:

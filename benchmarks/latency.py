@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING
 
 from benchmarks.loads import Load, receiving
 from benchmarks.processes import started
-from benchmarks.results import MeasurementError, Result, Role, percentile
+from benchmarks.results import TROUBLE, Result, Role, percentile
 from benchmarks.workers import SLOTS
 
 if TYPE_CHECKING:
     from benchmarks.suite import Suite
 
 WARM_UP = 20
+PLACES = {"idle": False, "half of the slots busy": True}
+"""What is done meanwhile, and whether there is such a load."""
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 def measure(suite: Suite) -> None:
     """With nothing else to do, and with half of all slots busy."""
     jobs = max(100, min(2_000, suite.jobs // 50))
-    for loaded, where in ((False, "idle"), (True, "half of the slots busy")):
+    for where, loaded in PLACES.items():
         for peer in suite.peers:
             try:
                 waited = peer.latency(jobs, loaded=loaded)
-            except MeasurementError as error:
+            except TROUBLE as error:
                 suite.fail(f"latency, {where} | {peer.label}", error)
                 continue
             finally:
@@ -33,7 +35,7 @@ def measure(suite: Suite) -> None:
                 _report(suite, waited, where, peer.label, Role.PEER)
         try:
             _report(suite, ours(suite, jobs, loaded=loaded), where, "pgtasks", Role.OURS)
-        except MeasurementError as error:
+        except TROUBLE as error:
             suite.fail(f"latency, {where} | pgtasks", error)
 
 

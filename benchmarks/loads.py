@@ -43,6 +43,18 @@ class Probes:
                 raise MeasurementError(f"{len(waited)} of {jobs} jobs were started") from None
         return waited
 
+    def during(self, seconds: float) -> list[float]:
+        """Receive for so long, and return what came, in seconds."""
+        waited: list[float] = []
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0:
+            self.inbox.settimeout(rest)
+            try:
+                waited.append(int(self.inbox.recv(64)) / 1e9)
+            except TimeoutError:
+                break
+        return waited
+
     def warm_up(self, add: Callable[[], None]) -> None:
         """Add some that do not count, and wait until there have been none for a while."""
         add()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from benchmarks.results import Role
+from benchmarks.results import Result, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from rich.console import Console
-
-    from benchmarks.results import Result
 
 
 def ratios(result: Result, results: Iterable[Result]) -> dict[str, float]:
@@ -76,10 +74,22 @@ def as_json(
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def from_json(text: str) -> tuple[dict[str, str], list[Result]]:
+    """Read conditions and results of an earlier run."""
+    document = json.loads(text)
+    names = [each.name for each in fields(Result)]
+    return document["conditions"], [
+        Result(**{**{name: entry[name] for name in names}, "role": Role(entry["role"])})
+        for entry in document["results"]
+    ]
+
+
 def write_json(file: Path, text: str) -> None:
-    """Write the report where it was asked for."""
+    """Write the report where it was asked for, at once: who looks never sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    half = file.with_name(file.name + ".part")
+    half.write_text(text, encoding="utf-8")
+    half.replace(file)
 
 
 def number(value: float) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
 
 class MeasurementError(Exception):
     """A measurement could not be taken; the others go on."""
+
+
+TROUBLE = (MeasurementError, psycopg.Error, OSError, subprocess.SubprocessError)
+"""What keeps one figure from being taken, and is no mistake in the suite."""
 
 
 class Role(StrEnum):
@@ -44,6 +51,10 @@ class Result:
     """What else the figure is compared with, by name: what would be ideal, say."""
     short: str = ""
     """What others that are compared with it call it; its title by default."""
+    at: dict[str, float | str] = field(default_factory=dict)
+    """Under which of several conditions it was measured, by name, for plots."""
+    series: list[tuple[float, float]] = field(default_factory=list)
+    """How the figure came about: seconds from the beginning, and the figure from the point before to there."""
 
 
 def rounds_of(
@@ -68,10 +79,20 @@ def from_values(
     role: Role = Role.OURS,
     references: dict[str, float] | None = None,
     short: str = "",
+    at: dict[str, float | str] | None = None,
 ) -> Result:
     """The median of values, with the least and the greatest."""
     return Result(
-        group, title, statistics.median(values), unit, role, min(values), max(values), references or {}, short
+        group,
+        title,
+        statistics.median(values),
+        unit,
+        role,
+        min(values),
+        max(values),
+        references or {},
+        short,
+        at or {},
     )
 
 

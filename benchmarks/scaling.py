@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.results import MeasurementError, from_values
+from benchmarks.results import TROUBLE, from_values
 
 if TYPE_CHECKING:
     from benchmarks.suite import Suite
 
 PROCESSES = (1, 2, 4, 8)
 SLOTS = (10, 50)
-SECONDS = 2.0  # that the jobs of a round would take ideally
-WORK = 0.01
+SECONDS = 1.5  # that the jobs of a round would take ideally
+WORK = 0.01  # seconds that a job waits
+GROUP = "scaling, jobs of 10 ms"
 
 
 def measure(suite: Suite) -> None:
@@ -33,9 +34,16 @@ def _measure(suite: Suite, task: str, kind: str, processes: int, slots: int) -> 
         for _ in range(suite.rounds):
             suite.queue.fill(jobs, task)
             values.append(suite.queue.throughput(processes=processes, slots=slots))
-    except MeasurementError as error:
+    except TROUBLE as error:
         suite.fail(f"scaling | {title}", error)
         return
     suite.report(
-        from_values(values, group="scaling, jobs of 10 ms", title=title, unit="jobs/s", references={"the ideal": ideal})
+        from_values(
+            values,
+            group=GROUP,
+            title=title,
+            unit="jobs/s",
+            references={"the ideal": ideal},
+            at={"processes": processes, "slots": slots, "kind": kind},
+        )
     )

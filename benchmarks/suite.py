@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.results import MeasurementError, Result, Role, rounds_of
+from benchmarks.report import number
+from benchmarks.results import TROUBLE, Result, Role, rounds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,18 +37,27 @@ class Suite:
     """How large backlogs are, as a share of their full size."""
     peers: list[Peer]
     """Those that could be installed, and run."""
+    minutes: float = 3.0
+    """How long the soak goes on."""
     results: list[Result] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    keep: Callable[[], None] = lambda: None
+    """Called after each figure and each failure, to write down what there is."""
+    broken: list[str] = field(default_factory=list)
+    """Families that ended early."""
 
     def report(self, result: Result) -> None:
         """Keep a figure, and say it at once."""
         self.results.append(result)
-        self.console.print(f"  {result.group} | {result.title}: {result.value:,.2f} {result.unit}", highlight=False)
+        self.console.print(f"  {result.group} | {result.title}: {number(result.value)} {result.unit}", highlight=False)
+        self.keep()
 
     def fail(self, what: str, error: Exception) -> None:
         """Keep what could not be measured, and why."""
-        self.failures.append(f"{what}: {error}")
-        self.console.print(f"  {what}: {error}", style="yellow", markup=False, highlight=False)
+        text = f"{what}: {str(error).strip() or type(error).__name__}"
+        self.failures.append(text)
+        self.console.print(f"  {text}", style="yellow", markup=False, highlight=False)
+        self.keep()
 
     def rounds_of(
         self, run: Callable[[], float], group: str, title: str, *, unit: str = "jobs/s", role: Role = Role.OURS
@@ -54,7 +65,7 @@ class Suite:
         """Measure several rounds, and report the median."""
         try:
             self.report(rounds_of(run, self.rounds, group=group, title=title, unit=unit, role=role))
-        except MeasurementError as error:
+        except TROUBLE as error:
             self.fail(f"{group} | {title}", error)
 
     def number(self, query: str) -> int:
@@ -79,6 +90,8 @@ class Family:
 
     name: str
     about: str
+    minutes: float
+    """About how long it takes, with default options and all peers, on two cores."""
     run: Callable[[Suite], None]
 
 
@@ -89,6 +102,9 @@ def run(families: Iterable[Family], suite: Suite) -> None:
         began = time.monotonic()
         try:
             family.run(suite)
-        except MeasurementError as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others can be measured
+            suite.broken.append(family.name)
             suite.fail(family.name, error)
+            if not isinstance(error, TROUBLE):
+                suite.console.print(traceback.format_exc(), style="dim", markup=False, highlight=False)
         suite.console.print(f"  [dim]{time.monotonic() - began:.0f} s[/]")

@@ -43,6 +43,19 @@ async def sleep_10ms_async() -> None:
 
 
 @task
+def short(payload: dict[str, Any]) -> None:
+    """Report how long the job waited, and take a millisecond."""
+    _report_wait(payload)
+    time.sleep(MILLISECOND)
+
+
+@task
+def long() -> None:
+    """Take a second."""
+    time.sleep(1)
+
+
+@task
 def compute_1ms() -> None:
     """Compute for a millisecond of this thread's own time."""
     end = time.thread_time() + MILLISECOND
@@ -59,6 +72,10 @@ def fail() -> None:
 @task
 def timed(payload: dict[str, Any]) -> None:
     """Report how long the job waited from before its adding to this line."""
+    _report_wait(payload)
+
+
+def _report_wait(payload: dict[str, Any]) -> None:
     now = time.monotonic_ns()
     _socket().send(str(now - int(payload["added"])).encode())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.conditions import usable_cores
-from benchmarks.results import MeasurementError, Result, Role, from_values
+from benchmarks.results import TROUBLE, Result, Role, from_values
 from benchmarks.workers import PROCESSES, SLOTS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def theirs(suite: Suite, peer: Peer) -> None:
     jobs = suite.jobs_for(peer)
     try:
         values = [peer.throughput(jobs) for _ in range(suite.rounds)]
-    except MeasurementError as error:
+    except TROUBLE as error:
         suite.fail(f"{NOOP} | {peer.described}", error)
         return
     finally:
@@ -56,7 +56,11 @@ def ours(suite: Suite) -> None:
         ("sleep_1ms", "pgtasks, 1 ms of sleep", sleeping, jobs // 2),
         ("compute_1ms", "pgtasks, 1 ms of computing", computing, jobs // 20),
     ):
-        values = [run(task, max(few, 500)) for _ in range(suite.rounds)]
+        try:
+            values = [run(task, max(few, 500)) for _ in range(suite.rounds)]
+        except TROUBLE as error:
+            suite.fail(f"{WORK} | {title}", error)
+            continue
         suite.report(from_values(values, group=WORK, title=title, unit="jobs/s", references=ideal))
     costs(suite)
 

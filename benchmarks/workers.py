@@ -78,13 +78,35 @@ class Queue:
             {"jobs": jobs, "task": task, "queues": queues, "fail_every": fail_every},
         )
 
+    def fill_mixed(self, jobs: int, common: str, rare: str, every: int) -> None:
+        """Put so many jobs of one task into the empty queue, of which one in `every` is of another instead."""
+        self.clear()
+        self.connection.execute(
+            """
+            select count(*) from graphile_worker.add_jobs(array(
+                select row(
+                    case when n %% %(every)s = 0 then %(rare)s else %(common)s end,
+                    null, null, null, null, null, null, null
+                )::graphile_worker.job_spec
+                from generate_series(1, %(jobs)s) as n
+            ))
+            """,
+            {"jobs": jobs, "common": common, "rare": rare, "every": every},
+        )
+        self.connection.execute(f"vacuum analyze {JOBS}")
+
     def worker(
-        self, *, processes: int = PROCESSES, slots: int = SLOTS, environment: dict[str, str] | None = None
+        self,
+        *,
+        processes: int = PROCESSES,
+        slots: int = SLOTS,
+        hosts: int = 1,
+        environment: dict[str, str] | None = None,
     ) -> AbstractContextManager[list[subprocess.Popen[bytes]]]:
-        """Run a worker of so many processes, with so many slots each."""
+        """Run a worker of so many processes, with so many slots each; or several that share these processes."""
         command = [sys.executable, "-m", "pgtasks", "worker", "benchmarks.tasks", "--log-level", "warning"]
-        command += ["--processes", str(processes), "--concurrency", str(slots)]
-        return started([command], self.log, {"PGTASKS_DATABASE_URL": self.conninfo, **(environment or {})})
+        command += ["--processes", str(processes // hosts), "--concurrency", str(slots)]
+        return started([command] * hosts, self.log, {"PGTASKS_DATABASE_URL": self.conninfo, **(environment or {})})
 
     def work_off(self) -> None:
         """Run a worker until there is nothing to do any more, and look at nothing meanwhile."""
@@ -95,9 +117,9 @@ class Queue:
         if workers[0].returncode != 0:
             raise MeasurementError(f"the worker ended with exit code {workers[0].returncode}")
 
-    def throughput(self, *, processes: int = PROCESSES, slots: int = SLOTS) -> float:
+    def throughput(self, *, processes: int = PROCESSES, slots: int = SLOTS, hosts: int = 1) -> float:
         """Jobs a second that workers do, of those that are there."""
-        return throughput(self.table, self.worker(processes=processes, slots=slots), processes)
+        return throughput(self.table, self.worker(processes=processes, slots=slots, hosts=hosts), processes)
 
 
 @contextmanager
