@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest e9263f3263a12c11
+-- functions: revision 1, digest 1e980bd90886901a
 
 sequence job_queues_id_seq
 
@@ -324,11 +324,13 @@ function _pgtasks_put_distinct_jobs(specs graphile_worker.job_spec[], job_key_pr
   returns SETOF graphile_worker._private_jobs
   language plpgsql
   volatile
+  set plan_cache_mode=auto
 
 function _pgtasks_put_jobs_in_turn(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean)
   returns SETOF graphile_worker._private_jobs
   language plpgsql
   volatile
+  set plan_cache_mode=auto
 
 function _pgtasks_put_keyed_job(task_id integer, payload json, job_queue_id integer, run_at timestamp with time zone, max_attempts smallint, job_key text, priority smallint, flags jsonb, job_key_mode text)
   returns graphile_worker._private_jobs
