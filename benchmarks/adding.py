@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.results import TROUBLE, MeasurementError, Role, from_values
@@ -20,23 +21,51 @@ SINGLE_SHARE = 20
 GO = b"go\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of adding, as the producer names it."""
+
+    name: str
+    title: str
+    group: str
+    role: Role = Role.OURS
+    share: int = 1
+    """Of how many jobs that are added in other ways one is added in this one."""
+
+
+WAYS = (
+    Way("sql", "add_jobs in SQL alone, 10,000 a call", "adding many at once", Role.LIMIT),
+    Way("many", "pgtasks, defer_many, 10,000 a call", "adding many at once"),
+    Way("iterator", "pgtasks, defer_many of an iterator, one call", "adding many at once"),
+    Way("sql_payload", "add_jobs in SQL alone, 10,000 a call", "adding many with a payload", Role.LIMIT),
+    Way("many_payload", "pgtasks, defer_many, 10,000 a call", "adding many with a payload"),
+    Way("single", "pgtasks, defer", "adding one at a time", share=SINGLE_SHARE),
+)
+
+
 def measure(suite: Suite) -> None:
     """Peers with one client, then pgtasks with one and more."""
-    single, batched = "adding one at a time, 1 client", "adding many at once, 1 client"
     for peer in suite.peers:
-        _measure_peer(suite, peer, single, batched)
-    few = max(200, suite.jobs // SINGLE_SHARE)
+        _measure_peer(suite, peer, "adding one at a time, 1 client", "adding many at once, 1 client")
     for clients in CLIENTS:
-        plural = "1 client" if clients == 1 else f"{clients} clients"
-        one, many = f"adding one at a time, {plural}", f"adding many at once, {plural}"
-        suite.rounds_of(
-            lambda: add(suite, "sql", clients, suite.jobs),  # noqa: B023 - called at once
-            many,
-            "add_jobs in SQL alone, 10,000 a call",
-            role=Role.LIMIT,
-        )
-        suite.rounds_of(lambda: add(suite, "many", clients, suite.jobs), many, "pgtasks, defer_many, 10,000 a call")  # noqa: B023
-        suite.rounds_of(lambda: add(suite, "single", clients, few), one, "pgtasks, defer")  # noqa: B023
+        _measure_ways(suite, clients)
+
+
+def _measure_ways(suite: Suite, clients: int) -> None:
+    """All ways in turn, round by round, so that what they are compared with was measured in the same minutes."""
+    rates: dict[Way, list[float]] = {way: [] for way in WAYS}
+    for _ in range(suite.rounds):
+        for way, measured in rates.items():
+            jobs = max(min(200, suite.jobs), suite.jobs // way.share)
+            try:
+                measured.append(add(suite, way.name, clients, jobs))
+            except MeasurementError as error:
+                suite.fail(f"{way.group} | {way.title}", error)
+    plural = "1 client" if clients == 1 else f"{clients} clients"
+    for way, measured in rates.items():
+        if measured:
+            group = f"{way.group}, {plural}"
+            suite.report(from_values(measured, group=group, title=way.title, unit="jobs/s", role=way.role))
 
 
 def add(suite: Suite, way: str, clients: int, jobs: int) -> float:

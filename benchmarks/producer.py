@@ -22,8 +22,8 @@ BATCH = 10_000
 INTERVAL = 0.005  # seconds between two probes
 SQL = """
     select count(*) from graphile_worker.add_jobs(array(
-        select row('noop', null, null, null, null, null, null, null)::graphile_worker.job_spec
-        from generate_series(1, %s)
+        select row('noop', {payload}, null, null, null, null, null, null)::graphile_worker.job_spec
+        from generate_series(1, %s) as number
     ))
 """
 
@@ -40,11 +40,38 @@ def many(jobs: int) -> None:
         noop.defer_many([None] * batch)
 
 
+def many_payload(jobs: int) -> None:
+    """The same with payloads, which are made on the way."""
+    for batch in batches(jobs):
+        noop.defer_many([payload(number) for number in range(batch)])
+
+
+def iterator(jobs: int) -> None:
+    """Add all with one call, which takes them from an iterator."""
+    noop.defer_many((None for _ in range(jobs)), returning=False)
+
+
+def payload(number: int) -> dict[str, object]:
+    """What a job might well be told."""
+    return {"to": f"user{number}@example.com", "template": "welcome", "number": number}
+
+
 def sql(jobs: int) -> None:
     """Let the database make up the same batches itself."""
+    run_sql(SQL.format(payload="null"), jobs)
+
+
+def sql_payload(jobs: int) -> None:
+    """The same with payloads."""
+    made = "json_build_object('to', 'user' || number || '@example.com', 'template', 'welcome', 'number', number)"
+    run_sql(SQL.format(payload=made), jobs)
+
+
+def run_sql(query: str, jobs: int) -> None:
+    """Run a query that adds a batch, as often as needed."""
     with psycopg.connect(os.environ["PGTASKS_DATABASE_URL"], autocommit=True) as connection:
         for batch in batches(jobs):
-            connection.execute(SQL, (batch,))
+            connection.execute(query.encode(), (batch,))
 
 
 def probe(jobs: int) -> None:
@@ -54,7 +81,9 @@ def probe(jobs: int) -> None:
         time.sleep(INTERVAL)
 
 
-WAYS: dict[str, Callable[[int], None]] = {"single": single, "many": many, "sql": sql, "probe": probe}
+WAYS: dict[str, Callable[[int], None]] = {
+    way.__name__: way for way in (single, many, many_payload, iterator, sql, sql_payload, probe)
+}
 
 
 def batches(jobs: int) -> list[int]:

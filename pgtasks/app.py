@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import psycopg
-from psycopg import errors as pg
 
 from pgtasks import embedded
+from pgtasks.adding import Adding, check_connection
 from pgtasks.administration import AsyncJobs, Jobs
-from pgtasks.database import Database, explain
-from pgtasks.database.errors import is_connection_lost, reason_of
-from pgtasks.errors import AppLoadError, DatabaseUnavailableError, JobOptionError, SchemaPendingError
+from pgtasks.database import Database
+from pgtasks.errors import AppLoadError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
-from pgtasks.queue import enqueue
 from pgtasks.registry import Registry, TaskDecorator, default_registry
-from pgtasks.settings import Settings, load_settings, redact
+from pgtasks.settings import Settings, load_settings
 from pgtasks.sql import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from pgtasks.database import Operation, Row
-    from pgtasks.queue.enqueue import Names
+    from pgtasks.database import Operation
 
 T = TypeVar("T")
 log = get_logger("pgtasks.app")
 
 
-class App:
+class App(Adding):
     """An application: its tasks, its settings and its database.
 
     Nothing is read or connected before it is needed. Most programs need no App of their own: `@task` and `defer` use
@@ -80,6 +76,8 @@ class App:
         Raises:
             DatabaseUnavailableError: none is configured and the extra `embedded` is not installed.
         """
+        if self._database is not None:  # so that who adds jobs takes no lock
+            return self._database
         with self._lock:
             if self._database is None:
                 settings = self.settings
@@ -94,6 +92,8 @@ class App:
     @property
     def statements(self) -> Statements:
         """The SQL statements, for the schema that the settings name."""
+        if self._statements is not None:
+            return self._statements
         with self._lock:
             if self._statements is None:
                 self._statements = Statements(self.settings.schema_name)
@@ -143,11 +143,12 @@ class App:
         priority: int | None = None,
         max_attempts: int | None = None,
         flags: Iterable[str] | None = None,
+        notify: bool = True,
         connection: psycopg.Connection[Any] | None = None,
     ) -> Job:
         """Add a job for a task by its name, which need not be known here; options and errors as for `Task.defer`."""
         spec = _spec(task, payload, job_key, job_key_mode, queue, run_at, delay, priority, max_attempts, flags)
-        return self.add_spec(spec, connection)
+        return self.add_spec(spec, connection, notify=notify)
 
     async def add_job_async(
         self,
@@ -163,21 +164,80 @@ class App:
         priority: int | None = None,
         max_attempts: int | None = None,
         flags: Iterable[str] | None = None,
+        notify: bool = True,
         connection: psycopg.AsyncConnection[Any] | None = None,
     ) -> Job:
         """Do what `add_job` does, from asyncio code."""
         spec = _spec(task, payload, job_key, job_key_mode, queue, run_at, delay, priority, max_attempts, flags)
-        return await self.add_spec_async(spec, connection)
+        return await self.add_spec_async(spec, connection, notify=notify)
 
-    def add_jobs(self, specs: Iterable[JobSpec], /, *, connection: psycopg.Connection[Any] | None = None) -> list[Job]:
-        """Add jobs of any tasks in one statement: all of them or, on an error, none."""
-        return self.add_specs(list(specs), connection)
+    @overload
+    def add_jobs(
+        self,
+        specs: Iterable[JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[True] = True,
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> Sequence[Job]: ...
+
+    @overload
+    def add_jobs(
+        self,
+        specs: Iterable[JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[False],
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> int: ...
+
+    def add_jobs(
+        self,
+        specs: Iterable[JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: bool = True,
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> Sequence[Job] | int:
+        """Add any number of jobs, of any tasks: all of them or, on an error, none. As `Task.defer_many` does."""
+        return self.add_many(specs, None, connection, notify=notify, returning=returning)
+
+    @overload
+    async def add_jobs_async(
+        self,
+        specs: Iterable[JobSpec] | AsyncIterable[JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[True] = True,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Sequence[Job]: ...
+
+    @overload
+    async def add_jobs_async(
+        self,
+        specs: Iterable[JobSpec] | AsyncIterable[JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[False],
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> int: ...
 
     async def add_jobs_async(
-        self, specs: Iterable[JobSpec], /, *, connection: psycopg.AsyncConnection[Any] | None = None
-    ) -> list[Job]:
-        """Do what `add_jobs` does, from asyncio code."""
-        return await self.add_specs_async(list(specs), connection)
+        self,
+        specs: Iterable[JobSpec] | AsyncIterable[JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: bool = True,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Sequence[Job] | int:
+        """Do what `add_jobs` does, from asyncio code; the specs may come from an asynchronous iterable, too."""
+        return await self.add_many_async(specs, None, connection, notify=notify, returning=returning)
 
     @property
     def jobs(self) -> Jobs:
@@ -199,96 +259,23 @@ class App:
         if self._database is not None:
             await self._database.aclose()
 
-    # What a Task calls: the Enqueuer protocol.
-
-    def add_spec(self, spec: JobSpec, connection: psycopg.Connection[Any] | None = None) -> Job:
-        """Add one job."""
-        _check_connection(connection, psycopg.Connection)
-        return self._add(enqueue.add_job(self.statements, spec), [spec], connection)[0]
-
-    async def add_spec_async(self, spec: JobSpec, connection: psycopg.AsyncConnection[Any] | None = None) -> Job:
-        """Add one job."""
-        _check_connection(connection, psycopg.AsyncConnection)
-        return (await self._add_async(enqueue.add_job(self.statements, spec), [spec], connection))[0]
-
-    def add_specs(self, specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None = None) -> list[Job]:
-        """Add many jobs in one statement."""
-        _check_connection(connection, psycopg.Connection)
-        return self._add(enqueue.add_jobs(self.statements, specs), specs, connection) if specs else []
-
-    async def add_specs_async(
-        self, specs: Sequence[JobSpec], connection: psycopg.AsyncConnection[Any] | None = None
-    ) -> list[Job]:
-        """Add many jobs in one statement."""
-        _check_connection(connection, psycopg.AsyncConnection)
-        return await self._add_async(enqueue.add_jobs(self.statements, specs), specs, connection) if specs else []
-
     # What `Jobs` and `AsyncJobs` call: the Host protocol.
 
     def run(self, operation: Operation[T], connection: psycopg.Connection[Any] | None = None) -> T:
         """Run an operation, on the given connection or on one of the pool."""
-        _check_connection(connection, psycopg.Connection)
-        with self._explained(connection, doing=operation.name):
+        check_connection(connection, psycopg.Connection)
+        try:
             return self.database.run(operation, connection)
+        except psycopg.Error as error:
+            self._raise_better(error, connection, operation.name)
 
     async def run_async(self, operation: Operation[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
         """Run an operation, on the given connection or on one of the event loop's pool."""
-        _check_connection(connection, psycopg.AsyncConnection)
-        with self._explained(connection, doing=operation.name):
-            return await self.database.run_async(operation, connection)
-
-    def _add(
-        self, operation: Operation[list[Row]], specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None
-    ) -> list[Job]:
-        with self._explained(connection):
-            rows = self.database.run(operation, connection)
-        names = enqueue.known_names(rows, specs)
-        if names is None:
-            question = enqueue.find_names(self.statements, rows, specs)
-            try:
-                # In a savepoint, since a role that may not read names must not lose its transaction over them.
-                with connection.transaction() if connection is not None else nullcontext():
-                    names = self.database.run(question, connection)
-            except (psycopg.Error, DatabaseUnavailableError) as error:
-                names = _without_names(error, connection, rows, specs)
-        return enqueue.jobs_of(rows, names)
-
-    async def _add_async(
-        self, operation: Operation[list[Row]], specs: Sequence[JobSpec], connection: psycopg.AsyncConnection[Any] | None
-    ) -> list[Job]:
-        with self._explained(connection):
-            rows = await self.database.run_async(operation, connection)
-        names = enqueue.known_names(rows, specs)
-        if names is None:
-            question = enqueue.find_names(self.statements, rows, specs)
-            try:
-                async with connection.transaction() if connection is not None else nullcontext():
-                    names = await self.database.run_async(question, connection)
-            except (psycopg.Error, DatabaseUnavailableError) as error:
-                names = _without_names(error, connection, rows, specs)
-        return enqueue.jobs_of(rows, names)
-
-    @contextmanager
-    def _explained(self, connection: object, doing: str = "add_jobs") -> Iterator[None]:
+        check_connection(connection, psycopg.AsyncConnection)
         try:
-            yield
-        except (pg.InvalidSchemaName, pg.UndefinedFunction, pg.UndefinedTable) as error:
-            raise SchemaPendingError(
-                f"the schema {self.settings.schema_name!r} holds no queue: run `pgtasks migrate`, or start a worker "
-                f"({error.diag.message_primary})"
-            ) from error
-        except pg.InsufficientPrivilege as error:
-            raise explain(error, self.database.conninfo) from error
-        except pg.InvalidTransactionState as error:  # raised by our own function
-            raise JobOptionError(str(error.diag.message_primary)) from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            # What becomes of a connection of the caller's is the caller's business.
-            if connection is not None or not is_connection_lost(error):
-                raise
-            raise DatabaseUnavailableError(
-                f"the connection to {redact(self.database.conninfo)} was lost during {doing}; "
-                f"it is not known whether that was done ({reason_of(error)})"
-            ) from error
+            return await self.database.run_async(operation, connection)
+        except psycopg.Error as error:
+            self._raise_better(error, connection, operation.name)
 
 
 class _Current:
@@ -331,18 +318,3 @@ def _spec(
         max_attempts=max_attempts,
         flags=None if flags is None else check_flags(flags),
     )
-
-
-def _without_names(error: Exception, connection: object, rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names:
-    """Do without the database's answer where that is possible: the jobs have been added."""
-    if connection is not None and not isinstance(error, pg.InsufficientPrivilege):
-        raise error
-    return enqueue.likely_names(rows, specs)
-
-
-def _check_connection(connection: object, kind: type[Any]) -> None:
-    if connection is not None and not isinstance(connection, kind):
-        raise JobOptionError(
-            f"connection must be a psycopg.{kind.__name__} here, not {type(connection).__module__}."
-            f"{type(connection).__qualname__}"
-        )

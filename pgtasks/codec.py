@@ -73,14 +73,39 @@ def encode(value: Any, what: str = "payload") -> str:
     '{"to":"ada@example.com"}'
     """
     try:
-        # A dataclass's fields are given by us, since orjson leaves out those that begin with an underscore.
-        text = orjson.dumps(value, _dataclass_fields, orjson.OPT_PASSTHROUGH_DATACLASS)
+        text = _dump(value)
     except TypeError:
         return _encode_exactly(value, what)
-    # orjson writes NaN and the infinities as null: where there is a null, look whether it was one.
-    if b"null" in text:
+    if "null" in text and not _is_finite(value):
         return _encode_exactly(value, what)
-    return text.decode()
+    return text
+
+
+def encode_each(values: list[Any]) -> list[str] | None:
+    """Return what `encode` returns for each of many values, or None if it has to be asked about each: one is unusual.
+
+    >>> encode_each([1, {"to": "ada@example.com"}])
+    ['1', '{"to":"ada@example.com"}']
+    """
+    try:
+        texts = [_dump(value) for value in values]
+    except TypeError:
+        return None
+    return texts if "null" not in ",".join(texts) or _is_finite(values) else None
+
+
+def _dump(value: Any) -> str:
+    # A dataclass's fields are given by us, since orjson leaves out those that begin with an underscore.
+    return orjson.dumps(value, _dataclass_fields, orjson.OPT_PASSTHROUGH_DATACLASS).decode()
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is certain that no null in a value's JSON stands for NaN or an infinity, as orjson writes them."""
+    try:
+        _FINITE.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _exact_number(literal: str) -> float | Decimal:
@@ -161,6 +186,9 @@ def _dataclass_fields(value: Any) -> dict[str, Any]:
     if isinstance(value, type):
         raise TypeError("a class has no values")
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+_FINITE = json.JSONEncoder(allow_nan=False, check_circular=False, default=_dataclass_fields)
 
 
 def _integer(value: int, path: str) -> str:

@@ -174,8 +174,10 @@ class JobSpec:
             _check_text("queue", self.queue, _MAX_NAME_LENGTH)
         if self.job_key is not None:
             _check_text("job_key", self.job_key, _MAX_KEY_LENGTH)
-        _check_mode(self.job_key_mode, self.job_key)
-        _check_times(self.run_at, self.delay)
+        if self.job_key_mode is not None:
+            _check_mode(self.job_key_mode, self.job_key)
+        if self.run_at is not None or self.delay is not None:
+            _check_times(self.run_at, self.delay)
         if self.priority is not None:
             check_priority(self.priority)
         if self.max_attempts is not None:
@@ -290,8 +292,6 @@ def _check_integer(what: str, value: object) -> None:
 
 
 def _check_mode(mode: object, key: str | None) -> None:
-    if mode is None:
-        return
     known = get_args(JobKeyMode)
     if mode not in known:
         hint = did_you_mean(str(mode), known)

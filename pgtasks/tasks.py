@@ -7,15 +7,15 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 
     import psycopg
 
@@ -29,19 +29,35 @@ CONTEXT_TYPE = "JobContext"
 class Enqueuer(Protocol):
     """What a task needs to add jobs: an `App`, usually."""
 
-    def add_spec(self, spec: JobSpec, connection: psycopg.Connection[Any] | None) -> Job:
+    def add_spec(self, spec: JobSpec, connection: psycopg.Connection[Any] | None, *, notify: bool) -> Job:
         """Add one job."""
 
-    async def add_spec_async(self, spec: JobSpec, connection: psycopg.AsyncConnection[Any] | None) -> Job:
+    async def add_spec_async(
+        self, spec: JobSpec, connection: psycopg.AsyncConnection[Any] | None, *, notify: bool
+    ) -> Job:
         """Add one job."""
 
-    def add_specs(self, specs: Sequence[JobSpec], connection: psycopg.Connection[Any] | None) -> list[Job]:
-        """Add many jobs in one statement."""
+    def add_many(
+        self,
+        jobs: Iterable[Any],
+        template: JobSpec | None,
+        connection: psycopg.Connection[Any] | None,
+        *,
+        notify: bool,
+        returning: bool,
+    ) -> Sequence[Job] | int:
+        """Add jobs that are given as specs, or as payloads of jobs like the template, in one transaction."""
 
-    async def add_specs_async(
-        self, specs: Sequence[JobSpec], connection: psycopg.AsyncConnection[Any] | None
-    ) -> list[Job]:
-        """Add many jobs in one statement."""
+    async def add_many_async(
+        self,
+        jobs: Iterable[Any] | AsyncIterable[Any],
+        template: JobSpec | None,
+        connection: psycopg.AsyncConnection[Any] | None,
+        *,
+        notify: bool,
+        returning: bool,
+    ) -> Sequence[Job] | int:
+        """Do what `add_many` does; the jobs may come from an asynchronous iterable, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +178,7 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         max_attempts: int | None = None,
         flags: Iterable[str] | None = None,
+        notify: bool = True,
         connection: psycopg.Connection[Any] | None = None,
     ) -> Job:
         """Add a job that runs this task in a worker, and return it.
@@ -176,6 +193,7 @@ class Task(Generic[P, R]):
             priority: from -32768 to 32767, lower runs earlier.
             max_attempts: how often the job may be tried.
             flags: workers can be told to leave jobs with a flag alone.
+            notify: whether workers are told at once; if not, they find the job when they next look by themselves.
             connection: a psycopg connection whose transaction the job joins: it exists once that commits.
 
         Raises:
@@ -194,7 +212,7 @@ class Task(Generic[P, R]):
             max_attempts=max_attempts,
             flags=flags,
         )
-        return self._enqueuer().add_spec(spec, connection)
+        return self._enqueuer().add_spec(spec, connection, notify=notify)
 
     async def defer_async(
         self,
@@ -209,6 +227,7 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         max_attempts: int | None = None,
         flags: Iterable[str] | None = None,
+        notify: bool = True,
         connection: psycopg.AsyncConnection[Any] | None = None,
     ) -> Job:
         """Do what `defer` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`."""
@@ -223,44 +242,102 @@ class Task(Generic[P, R]):
             max_attempts=max_attempts,
             flags=flags,
         )
-        return await self._enqueuer().add_spec_async(spec, connection)
+        return await self._enqueuer().add_spec_async(spec, connection, notify=notify)
 
-    def defer_many(self, jobs: Iterable[Any], /, *, connection: psycopg.Connection[Any] | None = None) -> list[Job]:
-        """Add many jobs in one statement: all of them or, on an error, none.
+    @overload
+    def defer_many(
+        self,
+        jobs: Iterable[Any],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[True] = True,
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> Sequence[Job]: ...
+
+    @overload
+    def defer_many(
+        self,
+        jobs: Iterable[Any],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[False],
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> int: ...
+
+    def defer_many(
+        self,
+        jobs: Iterable[Any],
+        /,
+        *,
+        notify: bool = True,
+        returning: bool = True,
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> Sequence[Job] | int:
+        """Add any number of jobs, many times as fast as by `defer`: all of them or, on an error, none.
 
         Args:
-            jobs: payloads, or specs made by `spec` where a job needs options of its own.
+            jobs: payloads, or specs made by `spec` where a job needs options of its own. An iterator is read as the
+                jobs are sent, so that never more than a part of them is in memory.
+            notify: as for `defer`. There is one notification a call.
+            returning: whether to return the jobs; if not, only how many there are, which takes no memory.
             connection: as for `defer`.
 
         Returns:
-            A job for each of `jobs`, in their order, but one only for those that share a job key.
+            A job for each of `jobs`, in their order, but one only for those that share a job key; or their number.
+
+        Raises:
+            JobOptionError: the specs differ in `job_key_mode`, or it is `unsafe_dedupe`, or one is of another task.
+            PayloadError: JSON cannot hold a payload; the message tells the position of the job.
+            DatabaseUnavailableError: the database cannot be reached.
         """
-        return self._enqueuer().add_specs(self._specs(jobs), connection)
+        self._check_many(jobs)
+        return self._enqueuer().add_many(jobs, self.spec(), connection, notify=notify, returning=returning)
+
+    @overload
+    async def defer_many_async(
+        self,
+        jobs: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[True] = True,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Sequence[Job]: ...
+
+    @overload
+    async def defer_many_async(
+        self,
+        jobs: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[False],
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> int: ...
 
     async def defer_many_async(
-        self, jobs: Iterable[Any], /, *, connection: psycopg.AsyncConnection[Any] | None = None
-    ) -> list[Job]:
-        """Do what `defer_many` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`."""
-        return await self._enqueuer().add_specs_async(self._specs(jobs), connection)
+        self,
+        jobs: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *,
+        notify: bool = True,
+        returning: bool = True,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Sequence[Job] | int:
+        """Do what `defer_many` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`.
 
-    def _specs(self, jobs: Iterable[Any]) -> list[JobSpec]:
+        The jobs may come from an asynchronous iterable, too.
+        """
+        self._check_many(jobs)
+        return await self._enqueuer().add_many_async(jobs, self.spec(), connection, notify=notify, returning=returning)
+
+    def _check_many(self, jobs: object) -> None:
         if isinstance(jobs, (str, bytes, Mapping)):
             raise JobOptionError(
                 f"defer_many of task {self.name!r} takes a list of payloads, not one {type(jobs).__name__}; use defer"
             )
-        specs = []
-        common = self.spec()
-        for job in jobs:
-            if not isinstance(job, JobSpec):
-                specs.append(replace(common, payload=job))
-            elif job.task == self.name:
-                specs.append(job)
-            else:
-                raise JobOptionError(
-                    f"defer_many of task {self.name!r} was given a spec of task {job.task!r}; "
-                    f"use App.add_jobs for jobs of several tasks"
-                )
-        return specs
 
 
 def _parameters(handler: Callable[..., Any]) -> tuple[bool, bool]:

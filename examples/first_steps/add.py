@@ -41,7 +41,7 @@ def main() -> None:
     for version in (1, 2, 3):
         greet.defer({"name": f"version {version}"}, job_key="greet:version")
 
-    # Many, in one statement.
+    # Many, with one call.
     jobs = greet.defer_many([{"name": name} for name in ("Barbara", "Grace", "Radia")])
     print(f"added {len(jobs)} jobs at once")
 

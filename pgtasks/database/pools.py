@@ -14,7 +14,7 @@ import os
 import select
 import threading
 import weakref
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -34,7 +34,9 @@ from pgtasks.database.operation import Operation, run, run_async
 from pgtasks.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from pgtasks.errors import PgtasksError
 
@@ -80,31 +82,13 @@ class Database:
         """Let each pool that is opened from now on hold so many connections, if it may not hold more."""
         self._options["max_size"] = max(self._options["max_size"], connections)
 
-    @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """Lend an autocommit connection from the pool for blocking code.
 
         Raises:
             DatabaseUnavailableError: no connection could be had.
         """
-        pool = self._blocking_pool()
-        try:
-            connection = pool.getconn()
-        except (PoolTimeout, psycopg.OperationalError) as error:
-            raise self._explain(self._reason(error)) from error
-        loans = current_loans.get()
-        if loans is not None:
-            loans.add(connection)
-        try:
-            yield connection
-        except psycopg.Error as error:
-            if needs_other_server(error):
-                pool.drain()  # this connection too, when it is given back
-            raise
-        finally:
-            if loans is not None:
-                loans.end(connection)
-            pool.putconn(connection)
+        return _Loan(self)
 
     @asynccontextmanager
     async def async_connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -140,6 +124,18 @@ class Database:
             return await run_async(connection, operation)
         async with self.async_connection() as pooled:
             return await run_async(pooled, operation)
+
+    def borrow(self) -> tuple[ConnectionPool[PooledConnection], PooledConnection]:
+        """Take a connection from the pool for blocking code, which is to be given back to it.
+
+        Raises:
+            DatabaseUnavailableError: no connection could be had.
+        """
+        pool = self._blocking_pool()
+        try:
+            return pool, pool.getconn()
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise self._explain(self._reason(error)) from error
 
     def close(self) -> None:
         """Close the pool for blocking code; those of event loops are closed by `aclose` in their loop."""
@@ -244,6 +240,29 @@ class Database:
             except psycopg.OperationalError as cause:
                 return cause
         return error
+
+
+class _Loan:
+    """One lending of a connection. Not a generator, which would take as long again as the pool does."""
+
+    __slots__ = ("_connection", "_database", "_loans", "_pool")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> PooledConnection:
+        self._pool, self._connection = self._database.borrow()
+        self._loans = current_loans.get()
+        if self._loans is not None:
+            self._loans.add(self._connection)
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is not None and needs_other_server(error):
+            self._pool.drain()  # this connection too, when it is given back
+        if self._loans is not None:
+            self._loans.end(self._connection)
+        self._pool.putconn(self._connection)
 
 
 class _LoopPool:

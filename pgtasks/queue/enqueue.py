@@ -1,34 +1,56 @@
-"""Adding jobs, through the public SQL functions."""
+"""Adding one job. `pgtasks.queue.bulk` adds many."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pgtasks import codec
 from pgtasks.database import Operation
 from pgtasks.database.adapt import UNREAD_TIMES
-from pgtasks.errors import JobOptionError
-from pgtasks.queue.rows import job_from_row
+from pgtasks.queue.rows import added_job, job_from_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pgtasks.database import Row
     from pgtasks.job import Job, JobSpec
     from pgtasks.sql import Statements
 
-T = TypeVar("T")
-Names = dict[int, tuple[str, str | None]]
-"""By a job's id, the names of its task and queue."""
+Names = tuple[str, str | None]
+"""The names of a job's task and queue."""
 
 
-def add_job(sql: Statements, spec: JobSpec) -> Operation[list[Row]]:
-    """Add one job. `jobs_of` makes jobs of the rows.
+def add_job(sql: Statements, spec: JobSpec, *, notify: bool) -> Operation[Job]:
+    """Add one job, unless its mode is `unsafe_dedupe`, which gives a job whose names nobody knows: see `put_job`.
 
     Raises:
         PayloadError: JSON cannot hold the payload.
     """
+    if not notify or spec.job_key is not None:
+        operation = put_job(sql, spec, notify=notify)
+        decode = functools.partial(_job, (spec.task, spec.queue))
+        return Operation(operation.name, operation.query, operation.parameters, decode, UNREAD_TIMES)
+    payload = _payload(spec)
+    parameters = (
+        spec.task,
+        payload,
+        spec.queue,
+        spec.run_at,
+        spec.delay_seconds,
+        spec.max_attempts,
+        spec.priority,
+        None if spec.flags is None else list(spec.flags),
+    )
+    decode = functools.partial(_added, spec, payload)
+    return Operation("add_unkeyed_job", sql.get("add_unkeyed_job"), parameters, decode, UNREAD_TIMES)
+
+
+def put_job(sql: Statements, spec: JobSpec, *, notify: bool) -> Operation[Row]:
+    """Add one job of any kind, or change the one that has its key. `job_from_row` makes a job of the row.
+
+    Raises:
+        PayloadError: JSON cannot hold the payload.
+    """
+    name = "add_job" if notify else "add_job_quietly"
     parameters = (
         spec.task,
         _payload(spec),
@@ -38,89 +60,39 @@ def add_job(sql: Statements, spec: JobSpec) -> Operation[list[Row]]:
         spec.max_attempts,
         spec.job_key,
         spec.priority,
-        list(spec.flags) if spec.flags is not None else None,
+        None if spec.flags is None else list(spec.flags),
         spec.job_key_mode or "replace",
     )
-    return Operation("add_job", sql.get("add_job"), parameters, list, UNREAD_TIMES)
+    return Operation(name, sql.get(name), parameters, _first, UNREAD_TIMES)
 
 
-def add_jobs(sql: Statements, specs: Sequence[JobSpec]) -> Operation[list[Row]]:
-    """Add many jobs in one statement. `jobs_of` makes jobs of the rows.
-
-    Raises:
-        JobOptionError: the specs differ in their job key mode, or it is `unsafe_dedupe`.
-        PayloadError: JSON cannot hold one of the payloads.
-    """
-    preserve_run_at = _common_mode(specs) == "preserve_run_at"
-    payloads = [_payload(spec, position) for position, spec in enumerate(specs)]
-    parameters = (
-        [spec.task for spec in specs],
-        _column(payloads),
-        _column([spec.queue for spec in specs]),
-        _column([spec.run_at for spec in specs]),
-        _column([spec.delay_seconds for spec in specs]),
-        _column([spec.max_attempts for spec in specs]),
-        _column([spec.job_key for spec in specs]),
-        _column([spec.priority for spec in specs]),
-        _column([None if spec.flags is None else codec.encode(spec.flags) for spec in specs]),
-        preserve_run_at,
-    )
-    return Operation("add_jobs", sql.get("add_jobs"), parameters, list, UNREAD_TIMES)
+def was_there(row: Row) -> bool:
+    """Whether the job of a row that `put_job` gave had been there before, maybe under other names than the spec's."""
+    return bool(row[12])  # its revision
 
 
-def known_names(rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names | None:
-    """Return the names for `rows` if they follow from the specs, or None if the database must be asked.
-
-    A row has only the numbers of its task and queue. `unsafe_dedupe` gives somebody else's row, and of rows without a
-    key it cannot be told for sure which spec they came from; but mostly there is only one task and one queue.
-    """
-    if any(spec.job_key_mode == "unsafe_dedupe" for spec in specs):
-        return None
-    if len({(spec.task, spec.queue) for spec in specs if spec.job_key is None}) > 1:
-        return None
-    return likely_names(rows, specs)
+def find_names(sql: Statements, row: Row) -> Operation[Names | None]:
+    """Ask for the names of a job's task and queue, which its row has by number; None if the role may not see."""
+    return Operation("job_names", sql.get("job_names"), (row[14], row[15]), _names)
 
 
-def likely_names(rows: Sequence[Row], specs: Sequence[JobSpec]) -> Names:
-    """Return the names of the specs that `rows` came from, judging by their keys, or else by their order."""
-    keyed = {spec.job_key: spec for spec in specs if spec.job_key is not None}  # the last one with a key wins
-    unkeyed = (spec for spec in specs if spec.job_key is None)
-    found = {row[0]: next(unkeyed) if row[9] is None else keyed[row[9]] for row in rows}
-    return {job_id: (spec.task, spec.queue) for job_id, spec in found.items()}
+def _payload(spec: JobSpec) -> str:
+    payload = spec.payload
+    return "{}" if payload is None else codec.encode(payload, f"payload of task {spec.task!r}")
 
 
-def find_names(sql: Statements, rows: Sequence[Row], specs: Sequence[JobSpec]) -> Operation[Names]:
-    """Ask for the names of tasks and queues; of those that the role may not see, the likely ones are returned."""
-    parameters = ([row[0] for row in rows], [row[14] for row in rows], [row[15] for row in rows])
-    decode = functools.partial(_names, likely_names(rows, specs))
-    return Operation("job_names", sql.get("job_names"), parameters, decode)
+def _added(spec: JobSpec, payload: str, rows: list[Row]) -> Job:
+    [(job_id, created)] = rows
+    return added_job(job_id, spec, payload, created)
 
 
-def jobs_of(rows: Sequence[Row], names: Names) -> list[Job]:
-    """Return the jobs of rows that `add_job` or `add_jobs` gave."""
-    return [job_from_row(row, *names[row[0]]) for row in rows]
+def _job(names: Names, rows: list[Row]) -> Job:
+    return job_from_row(rows[0], *names)
 
 
-def _names(likely: Names, rows: list[Row]) -> Names:
-    return {row[0]: (row[1], row[2]) if row[1] is not None else likely[row[0]] for row in rows}
+def _first(rows: list[Row]) -> Row:
+    return rows[0]
 
 
-def _column(values: list[T | None]) -> list[T | None] | None:
-    """Return an option of all jobs, or None if none of them has it, which spares the driver to write each."""
-    return values if any(value is not None for value in values) else None
-
-
-def _payload(spec: JobSpec, position: int | None = None) -> str | None:
-    if spec.payload is None:
-        return None
-    number = "" if position is None else f" (number {position} of the jobs to add)"
-    return codec.encode(spec.payload, f"payload of task {spec.task!r}{number}")
-
-
-def _common_mode(specs: Sequence[JobSpec]) -> str:
-    modes = {spec.job_key_mode or "replace" for spec in specs if spec.job_key is not None}
-    if "unsafe_dedupe" in modes:
-        raise JobOptionError("job_key_mode='unsafe_dedupe' is only available for one job at a time: use defer")
-    if len(modes) > 1:
-        raise JobOptionError("jobs that are added together share one job_key_mode; add them in two calls")
-    return next(iter(modes), "replace")
+def _names(rows: list[Row]) -> Names | None:
+    return rows[0] if rows[0][0] is not None else None

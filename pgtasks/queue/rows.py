@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from pgtasks import codec
 from pgtasks.errors import PayloadError
-from pgtasks.job import Job, time_at
+from pgtasks.job import EPOCH, MICROSECOND, Job, time_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pgtasks.database import Row
+    from pgtasks.job import JobSpec
+
+DEFAULT_MAX_ATTEMPTS = 25
+"""What the database makes of a job for which no number of attempts is given."""
 
 # The columns that every statement gives first, in this order: id, payload, priority, run_at, attempts, max_attempts,
 # last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags. Times are microseconds since 2000.
@@ -39,11 +44,79 @@ def job_from_row(row: Row, task: str, queue: str | None) -> Job:
     return job
 
 
+def added_job(job_id: int, spec: JobSpec, payload_json: str, created: int) -> Job:
+    """Return the job that was added by a spec without a key, at so many microseconds since 2000.
+
+    Nothing but the id and that time has to come from the database: all else is what the spec says.
+    """
+    job = Job.__new__(Job)
+    attributes = {"id": job_id, "payload_json": payload_json, "_row": (spec, created), "_later": _read_added}
+    if spec.flags:
+        attributes["flags"] = tuple(sorted(set(spec.flags)))
+    job.__dict__.update(attributes)
+    return job
+
+
+class AddedJobs(Sequence[Job]):
+    """The jobs that a call has added, in order; each is made when it is looked at.
+
+    To make them all takes as long as to send them. Few callers look at any.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: list[Job | tuple[int, JobSpec, str, int]] = []
+
+    def extend(self, jobs: Iterable[Job]) -> None:
+        """Add jobs that are there."""
+        self._jobs += jobs
+
+    def extend_unkeyed(self, ids: list[int], specs: list[JobSpec], payloads: list[str], created: int) -> None:
+        """Add what `added_job` makes of each of these."""
+        self._jobs += zip(ids, specs, payloads, [created] * len(ids), strict=True)
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        job = self._jobs[index]
+        if isinstance(job, tuple):
+            job = self._jobs[index] = added_job(*job)
+        return job
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list | AddedJobs) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
 def _read(row: Row, field: str) -> Any:
     """Return a field of the job of a row, or raise `KeyError`."""
     column, read = _LATER[field]
     value = row[column]
     return value if read is None or value is None else read(value)
+
+
+def _read_added(added: tuple[JobSpec, int], field: str) -> Any:
+    """Return a field of a job that was just added, or raise `KeyError`."""
+    return _ADDED[field](*added)
+
+
+def _due(spec: JobSpec, created: int) -> Any:
+    """When the job may run: what the database makes of it."""
+    if spec.run_at is not None:
+        return time_at((spec.run_at - EPOCH) // MICROSECOND)
+    return time_at(created + round((spec.delay_seconds or 0) * 1_000_000))
 
 
 def _flags(stored: Any) -> tuple[str, ...]:
@@ -65,4 +138,20 @@ _LATER: Mapping[str, tuple[int, Callable[[Any], Any] | None]] = {
     "locked_at": (10, time_at),
     "locked_by": (11, None),
     "revision": (12, None),
+}
+
+_ADDED: Mapping[str, Callable[[JobSpec, int], Any]] = {
+    "task": lambda spec, _: spec.task,
+    "queue": lambda spec, _: spec.queue,
+    "attempts": lambda *_: 0,
+    "key": lambda *_: None,
+    "priority": lambda spec, _: 0 if spec.priority is None else spec.priority,
+    "run_at": _due,
+    "max_attempts": lambda spec, _: DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
+    "last_error": lambda *_: None,
+    "created_at": lambda _, created: time_at(created),
+    "updated_at": lambda _, created: time_at(created),
+    "locked_at": lambda *_: None,
+    "locked_by": lambda *_: None,
+    "revision": lambda *_: 0,
 }

@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest bf9064fc767cda9f
+-- functions: revision 1, digest 92b97c75b2b06e4b
 
 sequence job_queues_id_seq
 
@@ -165,6 +165,21 @@ view jobs
   revision integer
   flags jsonb
   SELECT jobs.id, job_queues.queue_name, tasks.identifier AS task_identifier, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at, jobs.updated_at, jobs.key, jobs.locked_at, jobs.locked_by, jobs.revision, jobs.flags FROM ((graphile_worker._private_jobs jobs JOIN graphile_worker._private_tasks tasks ON ((tasks.id = jobs.task_id))) LEFT JOIN graphile_worker._private_job_queues job_queues ON ((job_queues.id = jobs.job_queue_id)));
+
+function _pgtasks_add_job(identifier text, payload json, queue_name text, run_at timestamp with time zone, max_attempts integer, job_key text, priority integer, flags text[], job_key_mode text, notify boolean)
+  returns graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function _pgtasks_add_specs(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean, announce bigint)
+  returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function _pgtasks_add_unkeyed(common json, each json, payloads json, register boolean, with_ids boolean, announce bigint, OUT added bigint, OUT ids bigint[])
+  returns record
+  language plpgsql
+  volatile
 
 function _pgtasks_advance_queues(worker_id text, task_identifiers text[], forbidden_flags text[], ids bigint[], locked_ats bigint[])
   returns TABLE(ended_id bigint, ended boolean, id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb)
@@ -364,16 +379,28 @@ function _pgtasks_put_distinct_jobs(specs graphile_worker.job_spec[], job_key_pr
   returns SETOF graphile_worker._private_jobs
   language plpgsql
   volatile
+  set plan_cache_mode=auto
 
 function _pgtasks_put_jobs_in_turn(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean)
   returns SETOF graphile_worker._private_jobs
   language plpgsql
   volatile
+  set plan_cache_mode=auto
 
 function _pgtasks_put_keyed_job(task_id integer, payload json, job_queue_id integer, run_at timestamp with time zone, max_attempts smallint, job_key text, priority smallint, flags jsonb, job_key_mode text)
   returns graphile_worker._private_jobs
   language plpgsql
   volatile
+
+function _pgtasks_queue_ids(queue_names text[], register boolean)
+  returns integer[]
+  language plpgsql
+  volatile
+
+function _pgtasks_read_specs(common json, each json, payloads json)
+  returns graphile_worker.job_spec[]
+  language sql
+  stable
 
 function _pgtasks_register_queue(queue_name text)
   returns integer
@@ -416,6 +443,16 @@ function _pgtasks_restore_names(task_identifiers text[], max_age interval, OUT r
 
 function _pgtasks_sweep_stale_locks(OUT unlocked_jobs bigint, OUT unlocked_queues bigint, OUT restored_queues bigint)
   returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_take_staged_specs(call_id uuid)
+  returns graphile_worker.job_spec[]
+  language plpgsql
+  volatile
+
+function _pgtasks_task_ids(identifiers text[], register boolean)
+  returns integer[]
   language plpgsql
   volatile
 

@@ -35,6 +35,7 @@ NAMES: tuple[CleanupOperation, ...] = (TASKS, QUEUES)
 ADDS: dict[str, Callable[[Queue], Any]] = {
     "add_job": lambda session: session.add("send", queue_name="q"),
     "add_jobs": lambda session: session.add_jobs({"queue_name": "q"}, {"queue_name": "q"}),
+    "add_unkeyed": lambda session: session.add_unkeyed({"queue_name": "q"}, {"queue_name": "q"}),
     "add_job with key": lambda session: session.add("send", queue_name="q", job_key="k"),
     "add_jobs with keys": lambda session: session.add_jobs({"queue_name": "q", "job_key": "k"}, {"queue_name": "q"}),
     "add_jobs with one key twice": lambda session: session.add_jobs(
@@ -466,10 +467,11 @@ def test_without_the_lock_on_the_table_jobs_are_left_without_names(
     assert dangling(queue) == queue.job_ids() != []
 
 
-@pytest.mark.parametrize("function", ["add_job", "add_jobs"])
+@pytest.mark.parametrize("add", ["add_job", "add_jobs", "add_unkeyed"])
 def test_without_a_hold_on_the_names_old_snapshots_leave_jobs_without_names(
-    app: App, queue: Queue, other: Queue, schema: str, function: str
+    app: App, queue: Queue, other: Queue, schema: str, add: str
 ) -> None:
+    function = {"add_jobs": "_pgtasks_add_specs"}.get(add, f"_pgtasks_{add}")
     without(queue.conn, schema, function, "current_setting('transaction_isolation') <> 'read committed'", "false")
     queue.add("send", queue_name="q")
     run_all(queue)
@@ -477,7 +479,7 @@ def test_without_a_hold_on_the_names_old_snapshots_leave_jobs_without_names(
     with other.conn.transaction():
         other.run("select 1")
         app.jobs.cleanup(TASKS, QUEUES)
-        ADDS[function](other)
+        ADDS[add](other)
     assert dangling(queue) == queue.job_ids() != []
 
 

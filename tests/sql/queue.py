@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -83,6 +84,21 @@ class Queue:
             *parameters,
             job_key_preserve_run_at,
         )
+
+    def add_unkeyed(self, *specs: Row) -> int:
+        """Add jobs as `App.add_jobs` does, each with an `identifier` and a `queue_name`, and return how many."""
+        tasks = [spec.get("identifier", "send") for spec in specs]
+        queues = [spec.get("queue_name") for spec in specs]
+        known = {"tasks": list(dict.fromkeys(tasks)), "queues": [name for name in dict.fromkeys(queues) if name]}
+        each = {
+            "task": [known["tasks"].index(name) + 1 for name in tasks],
+            "queue": [known["queues"].index(name) + 1 if name else None for name in queues],
+        }
+        added: int = self.value(
+            "select added from {gw}._pgtasks_add_unkeyed(%s::json, %s::json, %s::json, true, false, null)",
+            *map(json.dumps, (known, each, [{}] * len(specs))),
+        )
+        return added
 
     def claim(
         self,

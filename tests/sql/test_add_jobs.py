@@ -273,3 +273,22 @@ def test_adds_of_the_same_keys_in_opposite_order_wait_for_each_other(
         adding: Background[Any] = Background(lambda: other.add_jobs(*specs("[2]", keys[::-1])))
         wait_until_blocked(queue, other)
     assert payloads(adding.result()) == ["[1,2]"] * 20
+
+
+# Many
+
+
+@pytest.mark.parametrize("repeated", [0, 5_000], ids=["distinct", "repeated"])
+def test_a_session_that_has_added_few_adds_many_with_another_plan(queue: Queue, repeated: int) -> None:
+    """The plan for few would take a quarter of a minute; the right one takes less than a second."""
+    queue.run("set plan_cache_mode = force_generic_plan")  # what a session comes to after some calls
+    for _ in range(2):
+        queue.add_jobs({"job_key": "a"}, {"job_key": "b"}, {"job_key": "b"})
+        queue.run("analyze {gw}._private_jobs")
+    queue.run("set statement_timeout = '6s'")
+    added = queue.value(
+        "select count(*) from {gw}.add_jobs(array(select row('send', null, null, null, null, 'key ' || n %% %s, null, "
+        "null)::{gw}.job_spec from generate_series(1, 20000) as n))",
+        20_000 - repeated,
+    )
+    assert added == 20_000 - repeated

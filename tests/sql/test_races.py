@@ -438,12 +438,13 @@ def test_bulk_adds_of_the_same_keys_in_opposite_order_do_not_deadlock(
     assert count_locked(queue) == 0
 
 
-def race_of_new_names(queue: Queue, other: Queue, *, field: str) -> list[object]:
+def race_of_new_names(queue: Queue, other: Queue, *, field: str, way: str = "add_jobs") -> list[object]:
     """Two calls that register the same tasks or queues in opposite order, of which one is just being registered."""
     register(queue)
 
     def add(session: Queue, names: list[str]) -> int:
-        return len(session.add_jobs(*({field: name} for name in names)))
+        specs = [{field: name} for name in names]
+        return len(session.add_jobs(*specs)) if way == "add_jobs" else session.add_unkeyed(*specs)
 
     return race_in_the_middle(
         queue,
@@ -452,11 +453,12 @@ def race_of_new_names(queue: Queue, other: Queue, *, field: str) -> list[object]
     )
 
 
+@pytest.mark.parametrize("way", ["add_jobs", "add_unkeyed"])
 @pytest.mark.parametrize("field", ["identifier", "queue_name"])
 def test_bulk_adds_that_register_the_same_names_in_opposite_order_do_not_deadlock(
-    queue: Queue, other: Queue, field: str
+    queue: Queue, other: Queue, field: str, way: str
 ) -> None:
-    assert race_of_new_names(queue, other, field=field) == [len(KEYS)] * 2
+    assert race_of_new_names(queue, other, field=field, way=way) == [len(KEYS)] * 2
     column = {"identifier": "task_identifier"}.get(field, field)
     assert queue.value(f"select count(distinct {column}) from {{gw}}.jobs where {column} = any(%s)", KEYS) == len(KEYS)
 
@@ -804,23 +806,35 @@ GUARDS = {
         deadlock(2, 3),
     ),
     "add_jobs: order of new tasks": Guard(
-        "add_jobs",
+        "_pgtasks_add_specs",
         {
-            "select distinct spec.identifier\n    from unnest(add_jobs.specs) as spec": "select spec.identifier\n"
-            "    from unnest(add_jobs.specs) with ordinality as spec",
+            "select distinct spec.identifier\n    from unnest(specs) as spec": "select spec.identifier\n"
+            "    from unnest(specs) with ordinality as spec",
             "order by spec.identifier": "order by spec.ordinality",
         },
         functools.partial(race_of_new_names, field="identifier"),
         deadlock(),
     ),
     "add_jobs: order of new queues": Guard(
-        "add_jobs",
+        "_pgtasks_add_specs",
         {
-            "select distinct spec.queue_name\n  from unnest(add_jobs.specs) as spec": "select spec.queue_name\n"
-            "  from unnest(add_jobs.specs) with ordinality as spec",
+            "select distinct spec.queue_name\n  from unnest(specs) as spec": "select spec.queue_name\n"
+            "  from unnest(specs) with ordinality as spec",
             "order by spec.queue_name": "order by spec.ordinality",
         },
         functools.partial(race_of_new_names, field="queue_name"),
+        deadlock(),
+    ),
+    "add_unkeyed: order of new tasks": Guard(
+        "_pgtasks_task_ids",
+        {"order by wanted.identifier\n": "order by array_position(identifiers, wanted.identifier)\n"},
+        functools.partial(race_of_new_names, field="identifier", way="add_unkeyed"),
+        deadlock(),
+    ),
+    "add_unkeyed: order of new queues": Guard(
+        "_pgtasks_queue_ids",
+        {"order by wanted.queue_name\n": "order by array_position(queue_names, wanted.queue_name)\n"},
+        functools.partial(race_of_new_names, field="queue_name", way="add_unkeyed"),
         deadlock(),
     ),
     "finish: order of the rows of jobs that succeeded": Guard(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgtasks.codec import decode, encode
+from pgtasks.codec import decode, encode, encode_each
 from pgtasks.errors import PayloadError
 
 json_values = st.recursive(
@@ -209,6 +209,22 @@ def test_values_beyond_json_become_their_nearest_json(value: object, text: str) 
 )
 def test_a_value_is_written_the_same_beside_one_that_takes_the_slow_way(value: object) -> None:
     assert encode([value, None, 2**70]) == f"[{encode(value)},null,{2**70}]"
+
+
+@given(st.lists(json_values))
+def test_values_are_encoded_together_as_they_are_alone_or_not_at_all(values: list[Any]) -> None:
+    texts = encode_each(values)
+    assert texts is None or texts == [encode(value) for value in values]
+
+
+@pytest.mark.parametrize("value", [{"a": None, "b": [1.5, "null"]}, Email("ada"), [Colour.RED, None][1:], Mixed.A])
+def test_a_null_does_not_keep_values_from_being_encoded_together(value: object) -> None:
+    assert encode_each([value, None]) == [encode(value), "null"]
+
+
+@pytest.mark.parametrize("value", [math.nan, [None, -math.inf], Email(math.nan), {1}, {1: 2}, 2**70])  # type: ignore[arg-type]
+def test_values_of_which_one_is_unusual_are_not_encoded_together(value: object) -> None:
+    assert encode_each([1, value, "a"]) is None
 
 
 @pytest.mark.parametrize(

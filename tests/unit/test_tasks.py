@@ -19,7 +19,7 @@ from pgtasks.registry import TaskDecorator, default_registry
 from pgtasks.tasks import Task, TaskOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import ModuleType
 
@@ -30,21 +30,26 @@ class Sent:
     """An enqueuer that only keeps what it is given."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[list[JobSpec], object]] = []
+        self.calls: list[tuple[object, object]] = []
+        self.options: dict[str, object] = {}
 
-    def add_spec(self, spec: JobSpec, connection: object) -> Job:
+    def add_spec(self, spec: JobSpec, connection: object, **options: object) -> Job:
         self.calls.append(([spec], connection))
+        self.options = options
         return typing.cast("Job", spec)
 
-    def add_specs(self, specs: Sequence[JobSpec], connection: object) -> list[Job]:
-        self.calls.append((list(specs), connection))
+    def add_many(self, jobs: object, template: JobSpec | None, connection: object, **options: object) -> list[Job]:
+        self.calls.append(((jobs, template), connection))
+        self.options = options
         return []
 
-    async def add_spec_async(self, spec: JobSpec, connection: object) -> Job:
-        return self.add_spec(spec, connection)
+    async def add_spec_async(self, spec: JobSpec, connection: object, **options: object) -> Job:
+        return self.add_spec(spec, connection, **options)
 
-    async def add_specs_async(self, specs: Sequence[JobSpec], connection: object) -> list[Job]:
-        return self.add_specs(specs, connection)
+    async def add_many_async(
+        self, jobs: object, template: JobSpec | None, connection: object, **options: object
+    ) -> list[Job]:
+        return self.add_many(jobs, template, connection, **options)
 
 
 @pytest.fixture
@@ -196,7 +201,7 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
     App()
     newest = App()
     added: list[JobSpec] = []
-    monkeypatch.setattr(newest, "add_spec", lambda spec, _: added.append(spec))
+    monkeypatch.setattr(newest, "add_spec", lambda spec, _, notify: added.append(spec))
     send.defer("x")
     assert [spec.payload for spec in added] == ["x"]
     assert newest.registry["send"] is send
@@ -528,19 +533,13 @@ def test_the_options_of_a_call_win_over_those_of_the_task(send: Task[[object], N
     assert sent.calls == [([spec], None)]
 
 
-def test_defer_many_takes_payloads_and_specs(send: Task[[object], None], sent: Sent) -> None:
-    special = send.spec(2, job_key="k")
-    send.defer_many([1, special, None])
-    assert sent.calls == [([send.spec(1), special, send.spec()], None)]
-
-
-def test_defer_many_refuses_the_spec_of_another_task(send: Task[[object], None], sent: Sent) -> None:
-    with pytest.raises(JobOptionError) as caught:
-        send.defer_many([1, JobSpec(task="resize")])
-    assert str(caught.value) == (
-        "defer_many of task 'send' was given a spec of task 'resize'; use App.add_jobs for jobs of several tasks"
-    )
-    assert sent.calls == []
+def test_defer_many_hands_on_what_it_is_given_and_what_holds_for_payloads(
+    send: Task[[object], None], sent: Sent
+) -> None:
+    jobs = iter([1, send.spec(2, job_key="k"), None])
+    send.defer_many(jobs, notify=False, returning=False)
+    assert sent.calls == [((jobs, send.spec()), None)]
+    assert sent.options == {"notify": False, "returning": False}
 
 
 @pytest.mark.parametrize("payload", [{"to": "ada"}, "ada", b"ada"])

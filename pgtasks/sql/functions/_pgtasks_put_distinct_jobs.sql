@@ -7,6 +7,7 @@ create or replace function {gw}._pgtasks_put_distinct_jobs(
 returns setof {gw}._private_jobs
 language plpgsql
 volatile
+set plan_cache_mode = auto
 as $pgtasks$
 declare
   v_keys text[];
@@ -15,6 +16,11 @@ declare
   v_there_keys text[];
   v_held_ids bigint[];
 begin
+  -- A plan that is made once for all calls expects few specs, and takes a time that grows with the square of their number.
+  if cardinality(specs) > 100 then
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);
+  end if;
+
   v_keys := array(select spec.job_key from unnest(specs) as spec where spec.job_key is not null);
   perform {gw}._pgtasks_lock_job_keys(v_keys);
 

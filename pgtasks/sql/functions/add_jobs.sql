@@ -3,63 +3,8 @@ returns setof {gw}._private_jobs
 language plpgsql
 volatile
 as $pgtasks$
-declare
-  v_keys bigint;
-  v_distinct_keys bigint;
-  v_count bigint;
 begin
-  select count(spec.job_key), count(distinct spec.job_key) into v_keys, v_distinct_keys
-  from unnest(add_jobs.specs) as spec;
-
-  if current_setting('transaction_isolation') <> 'read committed' then
-    perform {gw}._pgtasks_hold_names(
-      array(select distinct spec.identifier from unnest(add_jobs.specs) as spec),
-      array(select distinct spec.queue_name from unnest(add_jobs.specs) as spec)
-    );
-  end if;
-
-  -- In order, so that two calls that register the same names at once wait for each other and do not deadlock. A spec
-  -- that is null, or has no identifier, fails here on the not-null constraint.
-  perform {gw}._pgtasks_register_task(missing.identifier)
-  from (
-    select distinct spec.identifier
-    from unnest(add_jobs.specs) as spec
-    where not exists (
-      select from {gw}._private_tasks as tasks where tasks.identifier = spec.identifier
-    )
-    order by spec.identifier
-  ) as missing;
-
-  insert into {gw}._private_job_queues (queue_name)
-  select distinct spec.queue_name
-  from unnest(add_jobs.specs) as spec
-  where spec.queue_name is not null
-    and not exists (
-      select from {gw}._private_job_queues as job_queues where job_queues.queue_name = spec.queue_name
-    )
-  order by spec.queue_name
-  on conflict do nothing;
-
-  if v_keys = 0 then
-    return query
-      insert into {gw}._private_jobs
-        (job_queue_id, task_id, payload, run_at, max_attempts, priority, flags)
-      select
-        spec.job_queue_id, spec.task_id, spec.payload, spec.run_at, spec.max_attempts, spec.priority, spec.flags
-      from {gw}._pgtasks_resolve_specs(add_jobs.specs) as spec
-      order by spec.spec_position
-      returning *;
-  elsif v_keys = v_distinct_keys then
-    return query
-      select * from {gw}._pgtasks_put_distinct_jobs(add_jobs.specs, add_jobs.job_key_preserve_run_at);
-  else
-    return query
-      select * from {gw}._pgtasks_put_jobs_in_turn(add_jobs.specs, add_jobs.job_key_preserve_run_at);
-  end if;
-
-  get diagnostics v_count = row_count;
-  if v_count > 0 then
-    perform pg_notify('jobs:insert', json_build_object('r', random(), 'count', v_count)::text);
-  end if;
+  return query
+    select * from {gw}._pgtasks_add_specs(add_jobs.specs, add_jobs.job_key_preserve_run_at, announce => 0);
 end;
 $pgtasks$;

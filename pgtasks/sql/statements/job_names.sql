@@ -1,7 +1,4 @@
--- What the numbers in a row of _private_jobs stand for. A row that the role may not see keeps its number.
+-- What the numbers in a row of _private_jobs stand for. What the role may not see is null.
 select
-    job.id, task.identifier, queue.queue_name
-from
-    unnest($1::bigint[], $2::integer[], $3::integer[]) as job (id, task_id, job_queue_id)
-    left join {gw}._private_tasks as task on task.id = job.task_id
-    left join {gw}._private_job_queues as queue on queue.id = job.job_queue_id
+    (select task.identifier from {gw}._private_tasks as task where task.id = $1::integer),
+    (select queue.queue_name from {gw}._private_job_queues as queue where queue.id = $2::integer)

@@ -1,0 +1,280 @@
+"""Adding jobs, from blocking and from asyncio code: on whose connection, in whose transaction.
+
+A call that takes several statements is one transaction. Where one of the caller's is open, it is a savepoint in that:
+of a call that fails nothing is left, whatever the caller does then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
+
+from pgtasks.errors import DatabaseUnavailableError, JobOptionError
+from pgtasks.queue import bulk, enqueue
+from pgtasks.queue.bulk import Result
+from pgtasks.queue.failures import raise_better
+from pgtasks.queue.rows import job_from_row
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+    from pgtasks.database import Database, Operation
+    from pgtasks.job import Job, JobSpec
+    from pgtasks.queue.bulk import Steps
+    from pgtasks.queue.enqueue import Names
+    from pgtasks.sql import Statements
+
+T = TypeVar("T")
+BlockingConnection = psycopg.Connection[Any] | None
+AsyncConnection = psycopg.AsyncConnection[Any] | None
+
+
+class Adding:
+    """The part of an App that adds jobs."""
+
+    @property
+    def statements(self) -> Statements:
+        """The SQL statements."""
+        raise NotImplementedError
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        raise NotImplementedError
+
+    def add_spec(self, spec: JobSpec, connection: BlockingConnection = None, *, notify: bool = True) -> Job:
+        """Add one job."""
+        check_connection(connection, psycopg.Connection)
+        sql = self.statements
+        if spec.job_key_mode != "unsafe_dedupe":
+            return self._run(enqueue.add_job(sql, spec, notify=notify), connection)
+        row = self._run(enqueue.put_job(sql, spec, notify=notify), connection)
+        names: Names | None = None
+        if enqueue.was_there(row):
+            try:
+                # In a savepoint, since a role that may not read names must not lose its transaction over them.
+                with connection.transaction() if connection is not None else nullcontext():
+                    names = self.database.run(enqueue.find_names(sql, row), connection)
+            except (psycopg.Error, DatabaseUnavailableError) as error:
+                if not _can_do_without_names(error, connection):
+                    raise
+        return job_from_row(row, *(names or (spec.task, spec.queue)))
+
+    async def add_spec_async(self, spec: JobSpec, connection: AsyncConnection = None, *, notify: bool = True) -> Job:
+        """Do what `add_spec` does."""
+        check_connection(connection, psycopg.AsyncConnection)
+        sql = self.statements
+        if spec.job_key_mode != "unsafe_dedupe":
+            return await self._run_async(enqueue.add_job(sql, spec, notify=notify), connection)
+        row = await self._run_async(enqueue.put_job(sql, spec, notify=notify), connection)
+        names: Names | None = None
+        if enqueue.was_there(row):
+            try:
+                async with connection.transaction() if connection is not None else nullcontext():
+                    names = await self.database.run_async(enqueue.find_names(sql, row), connection)
+            except (psycopg.Error, DatabaseUnavailableError) as error:
+                if not _can_do_without_names(error, connection):
+                    raise
+        return job_from_row(row, *(names or (spec.task, spec.queue)))
+
+    def add_many(
+        self,
+        jobs: Iterable[Any],
+        template: JobSpec | None,
+        connection: BlockingConnection,
+        *,
+        notify: bool,
+        returning: bool,
+    ) -> Sequence[Job] | int:
+        """Add jobs that are given as specs, or as payloads of jobs like the template, in one transaction."""
+        check_connection(connection, psycopg.Connection)
+        source = _Source(jobs)
+        steps = self._steps(template, connection, notify=notify, returning=returning)
+        try:
+            with ExitStack() as transaction:
+                shared: BlockingConnection = None
+                reply: Any = None
+                while not isinstance(step := steps.send(reply), Result):
+                    if isinstance(step, int):
+                        reply = source.take(step)
+                    elif step.alone:
+                        reply = self.database.run(step.operation, connection)
+                    else:
+                        if shared is None:
+                            shared = transaction.enter_context(self._transaction(connection))
+                        reply = self.database.run(step.operation, shared)
+        except psycopg.Error as error:
+            if error is source.failure:
+                raise
+            self._raise_better(error, connection, "add_jobs")
+        source.raise_failure()
+        return step.value
+
+    async def add_many_async(
+        self,
+        jobs: Iterable[Any] | AsyncIterable[Any],
+        template: JobSpec | None,
+        connection: AsyncConnection,
+        *,
+        notify: bool,
+        returning: bool,
+    ) -> Sequence[Job] | int:
+        """Do what `add_many` does; the jobs may come from an asynchronous iterable, too."""
+        check_connection(connection, psycopg.AsyncConnection)
+        source = _AsyncSource(jobs)
+        steps = self._steps(template, connection, notify=notify, returning=returning)
+        try:
+            async with AsyncExitStack() as transaction:
+                shared: AsyncConnection = None
+                reply: Any = None
+                while not isinstance(step := steps.send(reply), Result):
+                    if isinstance(step, int):
+                        reply = await source.take_async(step)
+                    elif step.alone:
+                        reply = await self.database.run_async(step.operation, connection)
+                    else:
+                        if shared is None:
+                            shared = await transaction.enter_async_context(self._transaction_async(connection))
+                        reply = await self.database.run_async(step.operation, shared)
+        except psycopg.Error as error:
+            if error is source.failure:
+                raise
+            self._raise_better(error, connection, "add_jobs")
+        source.raise_failure()
+        return step.value
+
+    def _run(self, operation: Operation[T], connection: BlockingConnection) -> T:
+        try:
+            return self.database.run(operation, connection)
+        except psycopg.Error as error:
+            self._raise_better(error, connection, "add_jobs")
+
+    async def _run_async(self, operation: Operation[T], connection: AsyncConnection) -> T:
+        try:
+            return await self.database.run_async(operation, connection)
+        except psycopg.Error as error:
+            self._raise_better(error, connection, "add_jobs")
+
+    def _raise_better(self, error: psycopg.Error, connection: object, doing: str) -> NoReturn:
+        raise_better(
+            error,
+            schema=self.statements.schema,
+            conninfo=self.database.conninfo,
+            pooled=connection is None,
+            doing=doing,
+        )
+
+    def _steps(
+        self,
+        template: JobSpec | None,
+        connection: BlockingConnection | AsyncConnection,
+        *,
+        notify: bool,
+        returning: bool,
+    ) -> Steps:
+        own = connection is None or (connection.autocommit and _status(connection) == TransactionStatus.IDLE)
+        return bulk.add_many(self.statements, template, notify=notify, returning=returning, own_transaction=own)
+
+    @contextmanager
+    def _transaction(self, connection: BlockingConnection) -> Iterator[psycopg.Connection[Any]]:
+        if connection is None:
+            with self.database.connection() as pooled, pooled.transaction():
+                yield pooled
+            return
+        if not connection.autocommit and _status(connection) == TransactionStatus.IDLE:
+            connection.execute("select 1")  # begins the caller's transaction: ours would otherwise end it
+        with connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction_async(self, connection: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        if connection is None:
+            async with self.database.async_connection() as pooled, pooled.transaction():
+                yield pooled
+            return
+        if not connection.autocommit and _status(connection) == TransactionStatus.IDLE:
+            await connection.execute("select 1")
+        async with connection.transaction():
+            yield connection
+
+
+class _Source:
+    """The caller's jobs, as they are asked for."""
+
+    def __init__(self, jobs: Iterable[Any]) -> None:
+        try:
+            self._jobs = iter(jobs)
+        except TypeError:
+            hint = "; defer_many_async takes asynchronous ones" if isinstance(jobs, AsyncIterable) else ""
+            raise JobOptionError(f"jobs to add must be an iterable, not {type(jobs).__name__}{hint}") from None
+        self.failure: BaseException | None = None
+        """What the caller's code has raised, which is not for us to explain."""
+
+    def take(self, count: int) -> list[Any]:
+        """Return so many jobs, fewer at the end."""
+        try:
+            return list(islice(self._jobs, count))
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def raise_failure(self) -> None:
+        """Raise it again, should a transaction have kept it to itself: that is what it does with `psycopg.Rollback`."""
+        if self.failure is not None:
+            raise self.failure
+
+
+class _AsyncSource(_Source):
+    """The same where the jobs may come from an asynchronous iterable."""
+
+    def __init__(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> None:
+        self._later = aiter(jobs) if isinstance(jobs, AsyncIterable) else None
+        super().__init__(() if isinstance(jobs, AsyncIterable) else jobs)
+
+    async def take_async(self, count: int) -> list[Any]:
+        """Return so many jobs, fewer at the end."""
+        if self._later is None:
+            await asyncio.sleep(0)  # the event loop need not stand still for all of them
+            return self.take(count)
+        taken: list[Any] = []
+        try:
+            async for job in self._later:
+                taken.append(job)
+                if len(taken) == count:
+                    break
+        except BaseException as error:
+            self.failure = error
+            raise
+        return taken
+
+
+def check_connection(connection: object, kind: type[Any]) -> None:
+    """Raise `JobOptionError` unless the caller's connection, if there is one, is of this kind and can be used."""
+    if connection is None:
+        return
+    if not isinstance(connection, kind):
+        raise JobOptionError(
+            f"connection must be a psycopg.{kind.__name__} here, not {type(connection).__module__}."
+            f"{type(connection).__qualname__}"
+        )
+    if _status(connection) == TransactionStatus.INERROR:
+        raise JobOptionError(
+            "the transaction of the given connection has failed, and takes no jobs any more: roll it back first"
+        )
+
+
+def _status(connection: Any) -> int:
+    status: int = connection.pgconn.transaction_status
+    return status
+
+
+def _can_do_without_names(error: Exception, connection: object) -> bool:
+    """Whether the job, which has been added, is returned under the names that its spec says."""
+    return connection is None or isinstance(error, pg.InsufficientPrivilege)
