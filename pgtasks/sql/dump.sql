@@ -51,6 +51,15 @@ table _pgtasks_migrations
   constraint _pgtasks_migrations_pkey PRIMARY KEY (id)
   CREATE UNIQUE INDEX _pgtasks_migrations_pkey ON graphile_worker._pgtasks_migrations USING btree (id)
 
+table _pgtasks_staged_specs unlogged
+  call_id uuid not null
+  batch integer not null
+  common json not null
+  each json not null
+  payloads json not null
+  constraint _pgtasks_staged_specs_pkey PRIMARY KEY (call_id, batch)
+  CREATE UNIQUE INDEX _pgtasks_staged_specs_pkey ON graphile_worker._pgtasks_staged_specs USING btree (call_id, batch)
+
 table _pgtasks_workers
   id text not null
   host_id text

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgtasks.sql import steps
 from tests.sql.dump import PATH, dump
 
 if TYPE_CHECKING:
@@ -14,3 +15,7 @@ if TYPE_CHECKING:
 def test_a_fresh_install_leaves_what_the_committed_dump_says(connection: psycopg.Connection[Any], schema: str) -> None:
     """Where this is meant to differ, write the dump anew: `python -m tests.sql.dump`."""
     assert dump(connection, schema) == PATH.read_text(encoding="utf-8")
+
+
+def test_the_steps_are_numbered_without_a_gap() -> None:
+    assert [step.id for step in steps()] == [*range(1, len(steps()) + 1)]
