@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 92b97c75b2b06e4b
+-- functions: revision 1, digest 3baa690cb15c56d1
 
 sequence job_queues_id_seq
 
@@ -114,9 +114,9 @@ table _private_jobs with row level security
   CREATE INDEX _pgtasks_jobs_failed_idx ON graphile_worker._private_jobs USING btree (id) INCLUDE (task_id, job_queue_id) WHERE ((locked_at IS NULL) AND (attempts >= max_attempts))
   CREATE INDEX _pgtasks_jobs_locked_idx ON graphile_worker._private_jobs USING btree (locked_by) WHERE (locked_at >= '-infinity'::timestamp with time zone)
   CREATE INDEX _pgtasks_jobs_queue_heads_idx ON graphile_worker._private_jobs USING btree (job_queue_id, priority, run_at, id) WHERE (is_available AND (job_queue_id IS NOT NULL))
-  CREATE INDEX _pgtasks_jobs_queued_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id, job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
-  CREATE INDEX _pgtasks_jobs_queued_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) INCLUDE (job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL))
-  CREATE INDEX _pgtasks_jobs_ready_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id) WHERE (is_available AND (job_queue_id IS NULL))
+  CREATE INDEX _pgtasks_jobs_queued_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id, job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL) AND (priority >= '-32768'::integer))
+  CREATE INDEX _pgtasks_jobs_queued_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) INCLUDE (job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL) AND (task_id >= '-2147483648'::integer))
+  CREATE INDEX _pgtasks_jobs_ready_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id) WHERE (is_available AND (job_queue_id IS NULL) AND (priority >= '-32768'::integer))
   CREATE INDEX _pgtasks_jobs_ready_kind_idx ON graphile_worker._private_jobs USING btree (task_id, COALESCE(jsonb_hash_extended(flags, (0)::bigint), (0)::bigint), priority, run_at, id) WHERE (is_available AND (job_queue_id IS NULL))
   CREATE UNIQUE INDEX jobs_key_key1 ON graphile_worker._private_jobs USING btree (key) WITH (deduplicate_items=off)
   CREATE INDEX jobs_main_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id, job_queue_id) WHERE (is_available = true)
@@ -252,8 +252,8 @@ function _pgtasks_find_queues(task_ids integer[], forbidden_flags text[], look_a
   language plpgsql
   volatile
 
-function _pgtasks_find_queues_by_task(task_ids integer[], forbidden_flags text[], look_at integer)
-  returns integer[]
+function _pgtasks_find_queues_by_task(task_ids integer[], forbidden_flags text[], look_at integer, OUT queue_ids integer[], OUT seen bigint)
+  returns record
   language plpgsql
   volatile
 

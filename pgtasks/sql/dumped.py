@@ -1,7 +1,8 @@
 """The indexes that the steps make, read from the committed dump, which a test compares with a fresh install.
 
->>> next(index for index in dumped_indexes() if index.name == "jobs_key_key1")
-Index(name='jobs_key_key1', table='_private_jobs', unique=True, definition='btree (key)', constraint='unique')
+>>> key = next(index for index in dumped_indexes() if index.name == "jobs_key_key1")
+>>> key.definition, key.method, key.constraint
+('btree (key)', 'btree (key) WITH (deduplicate_items=off)', 'unique')
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Index:
     unique: bool
     definition: str
     """What PostgreSQL shows of it after `USING`, where neither its name nor the table's stands."""
+    method: str
+    """The same with storage parameters, as it takes to make it again."""
     constraint: str | None
     """`primary key` or `unique` if it belongs to a constraint of that kind, which then has its name."""
 
@@ -56,5 +59,6 @@ def dumped_indexes() -> tuple[Index, ...]:
             constraints[match["name"]] = match["kind"].lower()
         elif match := _INDEX.match(line):
             name = match["name"]
-            found.append(Index(name, table, *read_definition(line), constraints.get(name)))
+            _, _, method = line.rpartition(" USING ")
+            found.append(Index(name, table, *read_definition(line), method, constraints.get(name)))
     return tuple(found)

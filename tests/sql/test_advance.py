@@ -63,8 +63,7 @@ def test_each_queue_gives_one_job(queue: Queue) -> None:
 )
 def test_a_queue_whose_next_job_cannot_be_taken_is_unlocked(queue: Queue, options: dict[str, Any]) -> None:
     [job] = begin(queue, "q")
-    identifier = options.pop("identifier", "send")
-    following = queue.add_job(identifier, **{"queue_name": "q", **options})
+    following = queue.add_job(**{"identifier": "send", "queue_name": "q", **options})
     assert queue.advance(job, forbidden=["slow"]) == ([job["id"]], [])
     assert queue.job(following["id"]) == following
     assert (queue.queue("q")["locked_at"], queue.queue("q")["locked_by"]) == (None, None)

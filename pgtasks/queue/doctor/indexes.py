@@ -88,7 +88,7 @@ def _missing(schema: str, expected: Sequence[Index], there: Sequence[_Found]) ->
         commands = [_drop(other)] if other is not None else []
         commands.append(
             f"create {'unique ' if index.unique else ''}index concurrently {index.name} on {table} "
-            f"using {index.definition};"
+            f"using {index.method};"
         )
         if index.constraint is not None:
             commands.append(

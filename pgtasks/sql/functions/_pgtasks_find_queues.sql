@@ -24,7 +24,10 @@ begin
     (
       select jobs.priority, jobs.run_at
       from {gw}._private_jobs as jobs
-      where mark_priorities is null and jobs.is_available and jobs.job_queue_id is not null
+      where mark_priorities is null
+        and jobs.is_available
+        and jobs.job_queue_id is not null
+        and jobs.priority >= -32768
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
@@ -34,7 +37,10 @@ begin
     cross join lateral (
       select jobs.priority, jobs.run_at
       from {gw}._private_jobs as jobs
-      where jobs.is_available and jobs.job_queue_id is not null and jobs.priority > level.priority
+      where jobs.is_available
+        and jobs.job_queue_id is not null
+        and jobs.priority >= -32768
+        and jobs.priority > level.priority
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     ) as following
@@ -45,25 +51,32 @@ begin
     union all
     select level.priority, timestamptz '-infinity', 0
     from level
-    where level.run_at <= now() and (before_id is null or level.priority <= before_priority)
+    where level.run_at <= now()
+  ),
+  -- The bound has to be one that ends the walk along the index, and not a filter that is true of all that follows.
+  range as (
+    select
+      start.*,
+      case when start.priority = before_priority then before_run_at else timestamptz 'infinity' end as end_run_at,
+      case when start.priority = before_priority then before_id else 9223372036854775807 end as end_id
+    from start
+    where before_id is null or start.priority <= before_priority
   ),
   first as materialized (
     select due.*, row_number() over () as position
     from (
       select due.*
-      from start
+      from range
       cross join lateral (
         select jobs.id, jobs.job_queue_id, jobs.task_id
         from {gw}._private_jobs as jobs
         where jobs.is_available
           and jobs.job_queue_id is not null
-          and jobs.priority = start.priority
-          and (jobs.run_at, jobs.id) > (start.run_at, start.id)
+          and jobs.priority >= -32768
+          and jobs.priority = range.priority
+          and (jobs.run_at, jobs.id) > (range.run_at, range.id)
+          and (jobs.run_at, jobs.id) < (range.end_run_at, range.end_id)
           and jobs.run_at <= now()
-          and (
-            before_id is null
-            or (jobs.priority, jobs.run_at, jobs.id) < (before_priority, before_run_at, before_id)
-          )
         order by jobs.run_at, jobs.id
         limit look_at
       ) as due
@@ -78,9 +91,7 @@ begin
     where first.task_id = any(task_ids)
       and (
         not v_flags_matter
-        or not exists (
-          select from {gw}._private_jobs as jobs where jobs.id = first.id and jobs.flags ?| forbidden_flags
-        )
+        or (select jobs.flags ?| forbidden_flags from {gw}._private_jobs as jobs where jobs.id = first.id) is not true
       )
     group by first.job_queue_id
   ) as queue;

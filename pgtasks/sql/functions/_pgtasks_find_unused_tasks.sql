@@ -30,7 +30,10 @@ begin
       and (
         select jobs.id
         from {gw}._private_jobs as jobs
-        where jobs.is_available and jobs.job_queue_id is not null and jobs.task_id = tasks.id
+        where jobs.is_available
+          and jobs.job_queue_id is not null
+          and jobs.task_id >= -2147483648
+          and jobs.task_id = tasks.id
         limit 1
       ) is null
     order by tasks.id

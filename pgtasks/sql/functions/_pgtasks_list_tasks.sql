@@ -56,7 +56,10 @@ as $pgtasks$
     select count(*) as jobs
     from (
       select from {gw}._private_jobs as jobs
-      where jobs.is_available and jobs.job_queue_id is not null and jobs.task_id = listed.id
+      where jobs.is_available
+        and jobs.job_queue_id is not null
+        and jobs.task_id >= -2147483648
+        and jobs.task_id = listed.id
       limit count_limit
     ) as counted
   ) as queued

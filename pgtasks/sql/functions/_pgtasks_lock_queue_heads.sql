@@ -58,7 +58,8 @@ begin
         mark_ids
       ) as found;
     elsif v_way = 2 then
-      v_queue_ids := {gw}._pgtasks_find_queues_by_task(task_ids, forbidden_flags, v_look_at);
+      select found.queue_ids, coalesce(found.seen, 0) into v_queue_ids, v_seen
+      from {gw}._pgtasks_find_queues_by_task(task_ids, forbidden_flags, v_look_at) as found;
     else
       v_queue_ids := {gw}._pgtasks_find_queues_in_turn(task_ids, forbidden_flags, v_look_at);
     end if;

@@ -38,7 +38,10 @@ begin
     (
       select jobs.priority, jobs.run_at
       from {gw}._private_jobs as jobs
-      where mark_priorities is null and jobs.is_available and jobs.job_queue_id is null
+      where mark_priorities is null
+        and jobs.is_available
+        and jobs.job_queue_id is null
+        and jobs.priority >= -32768
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
@@ -48,7 +51,10 @@ begin
     cross join lateral (
       select jobs.priority, jobs.run_at
       from {gw}._private_jobs as jobs
-      where jobs.is_available and jobs.job_queue_id is null and jobs.priority > level.priority
+      where jobs.is_available
+        and jobs.job_queue_id is null
+        and jobs.priority >= -32768
+        and jobs.priority > level.priority
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     ) as following
@@ -72,6 +78,7 @@ begin
         from {gw}._private_jobs as jobs
         where jobs.is_available
           and jobs.job_queue_id is null
+          and jobs.priority >= -32768
           and jobs.priority = start.priority
           and (jobs.run_at, jobs.id) > (start.run_at, start.id)
           and jobs.run_at <= now()
@@ -102,7 +109,7 @@ begin
     (
       select jobs.priority, jobs.run_at
       from {gw}._private_jobs as jobs
-      where jobs.is_available and jobs.job_queue_id is null
+      where jobs.is_available and jobs.job_queue_id is null and jobs.priority >= -32768
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
@@ -112,7 +119,10 @@ begin
     cross join lateral (
       select jobs.priority, jobs.run_at
       from {gw}._private_jobs as jobs
-      where jobs.is_available and jobs.job_queue_id is null and jobs.priority > level.priority
+      where jobs.is_available
+        and jobs.job_queue_id is null
+        and jobs.priority >= -32768
+        and jobs.priority > level.priority
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     ) as following
@@ -123,9 +133,8 @@ begin
       where seen.task_id = any(task_ids)
         and (
           not v_flags_matter
-          or not exists (
-            select from {gw}._private_jobs as jobs where jobs.ctid = seen.place and jobs.flags ?| forbidden_flags
-          )
+          or (select jobs.flags ?| forbidden_flags from {gw}._private_jobs as jobs where jobs.ctid = seen.place)
+            is not true
         )
     )
   into v_seen, v_seen_eligible
@@ -137,6 +146,7 @@ begin
       from {gw}._private_jobs as jobs
       where jobs.is_available
         and jobs.job_queue_id is null
+        and jobs.priority >= -32768
         and jobs.priority = level.priority
         and jobs.run_at <= now()
       order by jobs.run_at, jobs.id

@@ -58,7 +58,10 @@ begin
         )
         or exists (
           select from {gw}._private_jobs as jobs
-          where jobs.is_available and jobs.job_queue_id is not null and jobs.task_id = forgotten.id
+          where jobs.is_available
+            and jobs.job_queue_id is not null
+            and jobs.task_id >= -2147483648
+            and jobs.task_id = forgotten.id
         )
       )
   );

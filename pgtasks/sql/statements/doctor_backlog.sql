@@ -52,7 +52,7 @@ queued (task_id, priority, run_at) as (
     (
         select job.task_id, job.priority, job.run_at
         from {gw}._private_jobs as job
-        where job.is_available and job.job_queue_id is not null
+        where job.is_available and job.job_queue_id is not null and job.task_id >= -2147483648
         order by job.task_id, job.priority, job.run_at, job.id
         limit 1
     )
@@ -61,7 +61,7 @@ queued (task_id, priority, run_at) as (
     from queued cross join lateral (
         select job.task_id, job.priority, job.run_at
         from {gw}._private_jobs as job
-        where job.is_available and job.job_queue_id is not null
+        where job.is_available and job.job_queue_id is not null and job.task_id >= -2147483648
             and (job.task_id, job.priority) > (queued.task_id, queued.priority)
         order by job.task_id, job.priority, job.run_at, job.id
         limit 1
@@ -119,7 +119,8 @@ from
                     and job.priority = first.priority and job.run_at <= now()
                 union all
                 select from {gw}._private_jobs as job
-                where job.is_available and job.job_queue_id is not null and first.in_queue
+                where job.is_available and job.job_queue_id is not null and job.task_id >= -2147483648
+                    and first.in_queue
                     and job.task_id = first.task_id and job.priority = first.priority and job.run_at <= now()
             ) as job
             where first.task_id = waiting.task_id

@@ -15,3 +15,16 @@ create index _pgtasks_jobs_ready_kind_idx on {gw}._private_jobs (
   task_id, coalesce(jsonb_hash_extended(flags, 0), 0), priority, run_at, id
 )
   where is_available and job_queue_id is null;
+
+-- Which index a look goes along must not depend on statistics: where two would do, the planner takes the wrong one as
+-- soon as they are out of date. So each of these has a condition, always true, that only the looks write out which are
+-- meant to use it.
+drop index if exists {gw}._pgtasks_jobs_ready_idx;
+create index _pgtasks_jobs_ready_idx on {gw}._private_jobs (priority, run_at, id) include (task_id)
+  where is_available and job_queue_id is null and priority >= -32768;
+drop index if exists {gw}._pgtasks_jobs_queued_idx;
+create index _pgtasks_jobs_queued_idx on {gw}._private_jobs (priority, run_at, id) include (task_id, job_queue_id)
+  where is_available and job_queue_id is not null and priority >= -32768;
+drop index if exists {gw}._pgtasks_jobs_queued_task_idx;
+create index _pgtasks_jobs_queued_task_idx on {gw}._private_jobs (task_id, priority, run_at, id) include (job_queue_id)
+  where is_available and job_queue_id is not null and task_id >= -2147483648;
