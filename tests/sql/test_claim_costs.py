@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.every_postgres
 
-JOBS = 8_000
+JOBS = 3_000
 """How many jobs are added to those that are claimed, and then once more."""
 CLAIMED = 24
 LOOK = 2 * CLAIMED + 100
@@ -86,6 +86,17 @@ STATES = {
     "ready, one long queue": State(priority="5", job_queue_id="2"),
     "ready, 200 priorities": State(priority="n % 200"),
 }
+
+DEAR = {
+    # What a queue holds before its first eligible job is walked, but for future jobs on 18.
+    "future, in a queue with work": {"claim", "has_runnable", "advance"},
+    "foreign, in a queue with work": {"claim", "has_runnable", "advance"},
+    "forbidden, in a queue with work": {"claim", "has_runnable", "has_runnable of some tasks", "advance"},
+    "forbidden": {"has_runnable of some tasks"},
+    # Every queue is looked at.
+    "queues behind a busy one": {"claim", "has_runnable"},
+}
+"""The calls for which a larger backlog may cost more, by state: see docs/explanation/claiming.md, "What costs more"."""
 
 STATISTICS = ["of this state", "of an empty table", "of another state"]
 
@@ -176,8 +187,8 @@ def add_ready(queue: Queue, first: int = 1) -> None:
     """)
 
 
-def add_backlog(queue: Queue, state: State, first: int) -> None:
-    numbers = f"generate_series({first}, {first + JOBS - 1}) as n"
+def add_backlog(queue: Queue, state: State, first: int, jobs: int = JOBS) -> None:
+    numbers = f"generate_series({first}, {first + jobs - 1}) as n"
     queue.run(f"insert into {{gw}}._private_jobs ({', '.join(State._fields)}) select {', '.join(state)} from {numbers}")
     add_queues(queue, f"select distinct {state.job_queue_id} from {numbers}")
 
@@ -212,8 +223,9 @@ def grown(queue: Queue, state: State, statistics: str) -> dict[str, list[Cost]]:
         clean, once, twice = (each[name] for each in measured)
         look_ups = LOOKS * (LOOK + priorities)
         most = Cost(clean.pages + DOWN * look_ups, clean.entries + 2 * look_ups, 0)
-        # Not exactly the same: rows are on other pages, and new versions may take one page more each.
-        no_more = Cost(once.pages + once.pages // 30 + 2 * CLAIMED, once.entries + once.entries // 30 + 10, 0)
+        # Not exactly the same: rows are on other pages, new versions may take one page more each, and an index a level.
+        # A walk would cost about twice as much.
+        no_more = Cost(once.pages + once.pages // 3 + 2 * CLAIMED, once.entries + once.entries // 3 + 10, 0)
         if once.exceeds(most) or twice.exceeds(no_more):
             found[name] = [clean, once, twice]
     return found
@@ -222,11 +234,14 @@ def grown(queue: Queue, state: State, statistics: str) -> dict[str, list[Cost]]:
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("state", STATES)
 def test_a_larger_backlog_costs_no_more(queue: Queue, state: str, statistics: str) -> None:
-    assert grown(queue, STATES[state], statistics) == {}
+    too_dear = grown(queue, STATES[state], statistics)
+    assert {call: costs for call, costs in too_dear.items() if call not in DEAR.get(state, ())} == {}
 
 
 # A snapshot that is held open
 
+PASSED = 8_000
+"""How many jobs come and go, and then once more."""
 SLACK = 2 * CLAIMED
 """The jobs that were claimed in the round before come after the marks, too: for each an entry, and a page."""
 
@@ -239,8 +254,9 @@ def growth_under_a_snapshot(queue: Queue, other: Queue) -> tuple[list[Cost], lis
         other.run("set transaction isolation level repeatable read")
         other.run("select from {gw}._private_jobs")
         marks: list[Row] = []
-        for first in (1, 1 + JOBS):
-            add_backlog(queue, State(priority="0", job_queue_id=f"case when n % 2 = 0 then {OWN_QUEUE} end"), first)
+        for first in (1, 1 + PASSED):
+            gone = State(priority="0", job_queue_id=f"case when n % 2 = 0 then {OWN_QUEUE} end")
+            add_backlog(queue, gone, first, PASSED)
             while claims := queue.claim(limit=2_000):
                 queue.finish_successes(*claims)
                 marks = claims[-1:]
@@ -314,7 +330,7 @@ def test_a_walk_over_what_is_due_later_is_found(queue: Queue, schema: str) -> No
 
 
 def test_a_claim_near_marks_that_looks_everywhere_is_found(queue: Queue, other: Queue, schema: str) -> None:
-    without(queue.conn, schema, "_pgtasks_lock_ready_jobs", "where mark_priorities is null and", "where")
+    without(queue.conn, schema, "_pgtasks_lock_ready_jobs", "where mark_priorities is null", "where true")
     (near, near_twice), _ = growth_under_a_snapshot(queue, other)
     assert near_twice.pages > near.pages + SLACK
 
