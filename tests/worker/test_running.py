@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgtasks import JobSpec
 from tests.worker.conftest import prepared
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ def test_a_waiting_worker_runs_a_job_that_a_trigger_adds(db: Database, start_wor
     worker.wait_for("worker_ready")
     db.connection.execute("insert into users values (1), (2)")
     db.wait_for_effects(2)
+    assert worker.stop() == 0
+
+
+def test_a_waiting_worker_finds_jobs_of_which_it_was_not_told(db: Database, start_worker: StartWorker) -> None:
+    worker = start_worker("--processes", "1", env={"PGTASKS_POLL_INTERVAL": "0.3"})
+    worker.wait_for("worker_ready")
+    db.connection.execute('listen "jobs:insert"')
+    db.app.add_job("note", notify=False)
+    db.app.add_jobs([JobSpec(task="note")] * 3, notify=False)
+    db.wait_for_effects(4)
+    assert list(db.connection.notifies(timeout=0)) == []
     assert worker.stop() == 0
 
 
