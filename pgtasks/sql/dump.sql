@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 6788381dfc2e6448
+-- functions: revision 1, digest df50eeb1e3df7047
 
 sequence job_queues_id_seq
 
