@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 3baa690cb15c56d1
+-- functions: revision 1, digest ff6e9e343e0324b5
 
 sequence job_queues_id_seq
 

@@ -808,8 +808,8 @@ GUARDS = {
     "add_jobs: order of new tasks": Guard(
         "_pgtasks_add_specs",
         {
-            "select distinct spec.identifier\n    from unnest(specs) as spec": "select spec.identifier\n"
-            "    from unnest(specs) with ordinality as spec",
+            "select distinct spec.identifier\n      from unnest(specs) as spec": "select spec.identifier\n"
+            "      from unnest(specs) with ordinality as spec",
             "order by spec.identifier": "order by spec.ordinality",
         },
         functools.partial(race_of_new_names, field="identifier"),
@@ -818,8 +818,8 @@ GUARDS = {
     "add_jobs: order of new queues": Guard(
         "_pgtasks_add_specs",
         {
-            "select distinct spec.queue_name\n  from unnest(specs) as spec": "select spec.queue_name\n"
-            "  from unnest(specs) with ordinality as spec",
+            "select distinct spec.queue_name\n      from unnest(specs) as spec": "select spec.queue_name\n"
+            "      from unnest(specs) with ordinality as spec",
             "order by spec.queue_name": "order by spec.ordinality",
         },
         functools.partial(race_of_new_names, field="queue_name"),
