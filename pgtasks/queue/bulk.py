@@ -273,7 +273,7 @@ class _Call:
     def _take_rows(self, rows: list[Row], names: dict[Hashable, Names]) -> None:
         if self.returning:
             self.count += len(rows)
-            self.jobs.extend(job_from_row(row, *named) for row, named in zip(rows, names.values(), strict=True))
+            self.jobs.extend([job_from_row(row, *named) for row, named in zip(rows, names.values(), strict=True)])
         else:
             self.count += rows[0][0]
 

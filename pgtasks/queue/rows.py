@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, overload
 
 from pgtasks import codec
@@ -10,7 +13,7 @@ from pgtasks.errors import PayloadError
 from pgtasks.job import EPOCH, MICROSECOND, Job, time_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from pgtasks.database import Row
     from pgtasks.job import JobSpec
@@ -58,21 +61,22 @@ def added_job(job_id: int, spec: JobSpec, payload_json: str, created: int) -> Jo
 
 
 class AddedJobs(Sequence[Job]):
-    """The jobs that a call has added, in order; each is made when it is looked at.
+    """The jobs that a call has added, in order. Each is made when it is looked at, and again if it is once more.
 
-    To make them all takes as long as to send them. Few callers look at any.
+    To make them all takes as long as to send them, and memory; few callers look at any.
     """
 
     def __init__(self) -> None:
-        self._jobs: list[Job | tuple[int, JobSpec, str, int]] = []
+        self._parts: list[list[Job] | _Unkeyed] = []
+        self._ends: list[int] = []
 
-    def extend(self, jobs: Iterable[Job]) -> None:
+    def extend(self, jobs: list[Job]) -> None:
         """Add jobs that are there."""
-        self._jobs += jobs
+        self._append(jobs)
 
     def extend_unkeyed(self, ids: list[int], specs: list[JobSpec], payloads: list[str], created: int) -> None:
         """Add what `added_job` makes of each of these."""
-        self._jobs += zip(ids, specs, payloads, [created] * len(ids), strict=True)
+        self._append(_Unkeyed(ids, specs, payloads, created))
 
     @overload
     def __getitem__(self, index: int) -> Job: ...
@@ -81,15 +85,15 @@ class AddedJobs(Sequence[Job]):
     def __getitem__(self, index: slice) -> list[Job]: ...
 
     def __getitem__(self, index: int | slice) -> Job | list[Job]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        job = self._jobs[index]
-        if isinstance(job, tuple):
-            job = self._jobs[index] = added_job(*job)
-        return job
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [self[position] for position in positions]
+        number = bisect_right(self._ends, positions)
+        part = self._parts[number]
+        return part[positions - self._ends[number] + len(part)]
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return self._ends[-1] if self._ends else 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, list | AddedJobs) and list(self) == list(other)
@@ -98,6 +102,28 @@ class AddedJobs(Sequence[Job]):
 
     def __repr__(self) -> str:
         return repr(list(self))
+
+    def _append(self, part: list[Job] | _Unkeyed) -> None:
+        self._ends.append(len(self) + len(part))
+        self._parts.append(part)
+
+
+class _Unkeyed:
+    """Jobs without keys that were added by one statement, kept without an object for each."""
+
+    def __init__(self, ids: list[int], specs: list[JobSpec], payloads: list[str], created: int) -> None:
+        self._ids = array("q", ids)
+        self._specs = specs
+        self._payloads = "".join(payloads)
+        self._ends = array("q", accumulate(map(len, payloads), initial=0))
+        self._created = created
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> Job:
+        payload = self._payloads[self._ends[index] : self._ends[index + 1]]
+        return added_job(self._ids[index], self._specs[index], payload, self._created)
 
 
 def _read(row: Row, field: str) -> Any:

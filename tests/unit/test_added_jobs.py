@@ -19,20 +19,23 @@ def jobs() -> AddedJobs:
     jobs = AddedJobs()
     jobs.extend_unkeyed([5, 6], SPECS, ["{}", "[1]"], 1_000_000)
     jobs.extend([added_job(7, SPECS[0], "null", 0)])
+    jobs.extend_unkeyed([2**62], SPECS[:1], ["ö" * 3], 0)
     return jobs
 
 
 def test_they_are_found_by_position(jobs: AddedJobs) -> None:
-    assert len(jobs) == 3
-    assert [job.id for job in jobs] == [5, 6, 7]
-    assert (jobs[0].id, jobs[-1].id, [job.id for job in jobs[1:]]) == (5, 7, [6, 7])
-    with pytest.raises(IndexError):
-        jobs[3]
+    assert len(jobs) == 4
+    assert [job.id for job in jobs] == [5, 6, 7, 2**62]
+    assert [job.payload_json for job in jobs] == ["{}", "[1]", "null", "ööö"]
+    assert (jobs[0].id, jobs[-2].id, [job.id for job in jobs[2:0:-1]]) == (5, 7, [7, 6])
+    for beyond in (4, -5):
+        with pytest.raises(IndexError):
+            jobs[beyond]
     assert jobs[1] in jobs
     assert jobs.index(jobs[1]) == 1
 
 
-def test_each_is_made_once_and_not_before_it_is_looked_at(jobs: AddedJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_is_made_before_it_is_looked_at(jobs: AddedJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
     def make(job_id: int, spec: JobSpec, payload: str, created: int) -> Job:
@@ -40,10 +43,10 @@ def test_each_is_made_once_and_not_before_it_is_looked_at(jobs: AddedJobs, monke
         return added_job(job_id, spec, payload, created)
 
     monkeypatch.setattr(rows, "added_job", make)
-    assert len(jobs) == 3
+    assert len(jobs) == 4
     assert made == []
-    assert jobs[1] is jobs[1] is list(jobs)[1]
-    assert made == [6, 5]
+    assert jobs[1] == jobs[1]
+    assert made == [6, 6]
 
 
 def test_they_equal_a_list_of_the_same_jobs(jobs: AddedJobs) -> None:
@@ -54,6 +57,7 @@ def test_they_equal_a_list_of_the_same_jobs(jobs: AddedJobs) -> None:
     assert jobs != tuple(same)
     assert AddedJobs() == []
     assert not AddedJobs()
+    assert jobs[4:] == []
     assert repr(jobs) == repr(same)
 
 
