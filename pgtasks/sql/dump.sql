@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest ff6e9e343e0324b5
+-- functions: revision 1, digest c0cf8ea0bd8a7d87
 
 sequence job_queues_id_seq
 

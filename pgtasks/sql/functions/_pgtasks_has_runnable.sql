@@ -1,5 +1,5 @@
--- Whether a claim could take a job now, or could if somebody else who has locked it let go of it. Looks as a claim does,
--- and so locks one job for as long as the transaction lasts. Why the settings, see _pgtasks_claim_jobs.
+-- Whether a claim could take a job now. Looks where a claim does, and locks nothing: a claim that is made at the same time
+-- would pass over what is locked here, and take what comes after it. Why the settings, see _pgtasks_claim_jobs.
 create or replace function {gw}._pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
 returns boolean
 language plpgsql
@@ -14,24 +14,48 @@ set enable_hashjoin = off
 set jit = off
 as $pgtasks$
 declare
+  v_look_at constant integer := 100;
   v_task_ids integer[];
-  v_found boolean;
+  v_queue_ids integer[];
+  v_seen bigint;
 begin
   v_task_ids := array(
     select tasks.id
     from {gw}._private_tasks as tasks
     where tasks.identifier = any(_pgtasks_has_runnable.task_identifiers)
   );
-  select ready.places is not null or ready.contended into v_found
-  from {gw}._pgtasks_lock_ready_jobs(
-    v_task_ids, _pgtasks_has_runnable.forbidden_flags, 1, null, null, null
-  ) as ready;
-  if not v_found then
-    select heads.places is not null or heads.contended into v_found
-    from {gw}._pgtasks_lock_queue_heads(
-      v_task_ids, _pgtasks_has_runnable.forbidden_flags, 1, null, null, null, null, null, null
-    ) as heads;
+  if exists (
+    select from {gw}._pgtasks_find_ready_jobs(v_task_ids, _pgtasks_has_runnable.forbidden_flags, 1)
+  ) then
+    return true;
   end if;
-  return v_found;
+
+  -- As _pgtasks_lock_queue_heads looks for queues.
+  for v_way in 1..3 loop
+    if v_way = 1 then
+      select found.queue_ids, found.seen into v_queue_ids, v_seen
+      from {gw}._pgtasks_find_queues(
+        v_task_ids, _pgtasks_has_runnable.forbidden_flags, v_look_at, null, null, null, null, null, null
+      ) as found;
+    elsif v_way = 2 then
+      select found.queue_ids, coalesce(found.seen, 0) into v_queue_ids, v_seen
+      from {gw}._pgtasks_find_queues_by_task(v_task_ids, _pgtasks_has_runnable.forbidden_flags, v_look_at) as found;
+    else
+      v_queue_ids := {gw}._pgtasks_find_queues_in_turn(v_task_ids, _pgtasks_has_runnable.forbidden_flags, 1);
+    end if;
+    if exists (
+      select
+      from unnest(v_queue_ids) as queue (id)
+      cross join lateral (
+        select from {gw}._private_job_queues as job_queues
+        where job_queues.id = queue.id and job_queues.is_available
+        limit 1
+      ) as free
+    ) then
+      return true;
+    end if;
+    exit when v_seen < v_look_at;
+  end loop;
+  return false;
 end;
 $pgtasks$;
