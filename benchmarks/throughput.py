@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks.conditions import usable_cores
@@ -9,6 +10,8 @@ from benchmarks.results import TROUBLE, Result, Role, from_values
 from benchmarks.workers import PROCESSES, SLOTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.peers import Peer
     from benchmarks.suite import Suite
 
@@ -17,38 +20,62 @@ WORK = "throughput, with something to do"
 
 
 def measure(suite: Suite) -> None:
-    """Limits and peers first, so that ours can be compared with them."""
-    for peer in suite.peers:
-        theirs(suite, peer)
-    ours(suite)
+    """The no-op in turns, a round of each at a time, so that none has the machine at its best alone; then the rest."""
+    jobs = suite.jobs
+    contestants = [_peer(suite, peer) for peer in suite.peers]
+    contestants += [
+        _Contestant(lambda: "pgtasks, plain function", lambda: _run(suite, "noop", jobs)),
+        _Contestant(lambda: "pgtasks, async def", lambda: _run(suite, "noop_async", jobs)),
+        _Contestant(lambda: "pgtasks, one in 20 fails", lambda: _run(suite, "noop", jobs, fail_every=20)),
+        _Contestant(lambda: "pgtasks, in 100 named queues", lambda: _run(suite, "noop", jobs // 4, queues=100)),
+        _Contestant(lambda: "pgtasks, in one named queue", lambda: _run(suite, "noop", jobs // 20, queues=1)),
+    ]
+    for _ in range(suite.rounds):
+        for contestant in [one for one in contestants if not one.failed]:
+            try:
+                contestant.values.append(contestant.run())
+            except TROUBLE as error:
+                contestant.failed = True
+                suite.fail(f"{NOOP} | {contestant.title()}", error)
+    for one in contestants:
+        if one.values and not one.failed:
+            suite.report(
+                from_values(one.values, group=NOOP, title=one.title(), unit="jobs/s", role=one.role, short=one.short())
+            )
+    _work(suite)
 
 
-def theirs(suite: Suite, peer: Peer) -> None:
-    """The no-op of a peer, which may find out how it is called only while it is measured."""
-    jobs = suite.jobs_for(peer)
-    try:
-        values = [peer.throughput(jobs) for _ in range(suite.rounds)]
-    except TROUBLE as error:
-        suite.fail(f"{NOOP} | {peer.described}", error)
-        return
-    finally:
-        peer.clear()
-    suite.report(from_values(values, group=NOOP, title=peer.described, unit="jobs/s", role=peer.role, short=peer.label))
+@dataclass(slots=True)
+class _Contestant:
+    """Who takes part in the rounds."""
+
+    title: Callable[[], str]
+    """Asked afterwards: a peer may find out how it is called only while it is measured."""
+    run: Callable[[], float]
+    role: Role = Role.OURS
+    short: Callable[[], str] = str
+    values: list[float] = field(default_factory=list)
+    failed: bool = False
 
 
-def ours(suite: Suite) -> None:
-    """All kinds of jobs, with pgtasks."""
-    queue, jobs = suite.queue, suite.jobs
+def _peer(suite: Suite, peer: Peer) -> _Contestant:
+    def run() -> float:
+        try:
+            return peer.throughput(suite.jobs_for(peer))
+        finally:
+            peer.clear()
 
-    def run(task: str, jobs: int, queues: int = 0, fail_every: int = 0) -> float:
-        queue.fill(jobs, task, queues, fail_every)
-        return queue.throughput()
+    return _Contestant(lambda: peer.described, run, peer.role, lambda: peer.label)
 
-    suite.rounds_of(lambda: run("noop", jobs), NOOP, "pgtasks, plain function")
-    suite.rounds_of(lambda: run("noop_async", jobs), NOOP, "pgtasks, async def")
-    suite.rounds_of(lambda: run("noop", jobs, fail_every=20), NOOP, "pgtasks, one in 20 fails")
-    suite.rounds_of(lambda: run("noop", jobs // 4, queues=100), NOOP, "pgtasks, in 100 named queues")
-    suite.rounds_of(lambda: run("noop", jobs // 20, queues=1), NOOP, "pgtasks, in one named queue")
+
+def _run(suite: Suite, task: str, jobs: int, queues: int = 0, fail_every: int = 0) -> float:
+    suite.queue.fill(jobs, task, queues, fail_every)
+    return suite.queue.throughput()
+
+
+def _work(suite: Suite) -> None:
+    """Jobs that have something to do, and what a job costs the database."""
+    jobs = suite.jobs
     sleeping = {f"{PROCESSES * SLOTS} slots / 1 ms": PROCESSES * SLOTS / 0.001}
     cores = min(PROCESSES, usable_cores())
     computing = {f"{cores} cores / 1 ms": cores / 0.001}
@@ -57,7 +84,7 @@ def ours(suite: Suite) -> None:
         ("compute_1ms", "pgtasks, 1 ms of computing", computing, jobs // 20),
     ):
         try:
-            values = [run(task, max(few, 500)) for _ in range(suite.rounds)]
+            values = [_run(suite, task, max(few, 500)) for _ in range(suite.rounds)]
         except TROUBLE as error:
             suite.fail(f"{WORK} | {title}", error)
             continue

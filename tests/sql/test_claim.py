@@ -355,6 +355,7 @@ def test_has_runnable_does_not_wait_for_claims(queue: Queue, other: Queue) -> No
         assert queue.has_runnable()
     assert not queue.has_runnable()
 
+
 def test_has_runnable_keeps_nothing_from_claims(queue: Queue, other: Queue) -> None:
     """A claim that passed over what is locked by a look would take jobs out of order."""
     first, second = queue.add(), queue.add(queue_name="q")
