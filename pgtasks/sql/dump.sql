@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest c0cf8ea0bd8a7d87
+-- functions: revision 1, digest 8ecfccd6244e576e
 
 sequence job_queues_id_seq
 
@@ -240,6 +240,11 @@ function _pgtasks_concat_json_arrays(a json, b json)
   language sql
   immutable
 
+function _pgtasks_delete_held(worker_id text, ids bigint[], locked_ats bigint[], OUT ended_ids bigint[], OUT queue_ids integer[], OUT ended_locked_ats timestamp with time zone[])
+  returns record
+  language plpgsql
+  volatile
+
 function _pgtasks_find_jobs(task_identifier text, queue_name text, state text, job_key text, flag text, worker_id text, max_jobs integer, before_id bigint, look_at integer, OUT job_ids bigint[], OUT next_id bigint)
   returns record
   language plpgsql
@@ -247,12 +252,17 @@ function _pgtasks_find_jobs(task_identifier text, queue_name text, state text, j
   set enable_seqscan=off
   set jit=off
 
-function _pgtasks_find_queues(task_ids integer[], forbidden_flags text[], look_at integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT queue_ids integer[], OUT seen bigint)
+function _pgtasks_find_queues(way integer, task_ids integer[], forbidden_flags text[], look_at integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT queue_ids integer[], OUT seen bigint)
   returns record
   language plpgsql
   volatile
 
 function _pgtasks_find_queues_by_task(task_ids integer[], forbidden_flags text[], look_at integer, OUT queue_ids integer[], OUT seen bigint)
+  returns record
+  language plpgsql
+  volatile
+
+function _pgtasks_find_queues_in_order(task_ids integer[], forbidden_flags text[], look_at integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT queue_ids integer[], OUT seen bigint)
   returns record
   language plpgsql
   volatile

@@ -11,7 +11,8 @@ States of the claimer:
 A claim asks for as many jobs as there are free slots, and for some ahead if jobs are short: as many as this process
 starts within `_AHEAD_SECONDS`, judging by how long the last ones took. So slots never wait for the database, and
 long jobs are never hoarded while another process could run them. Where long jobs have taken all slots and short ones
-wait behind them, what waits goes back after `_PATIENCE_SECONDS` without the end of any.
+wait behind them, what waits goes back after `_PATIENCE_SECONDS` without the end of any, and nothing is claimed ahead
+until one has ended.
 
 Where it takes long to look everywhere, most claims look only near the marks that earlier ones have left (see `Marks`).
 What such a claim does not see is found by a full look, which follows in time also if there was nothing near.
@@ -126,6 +127,7 @@ class Claimer:
         self._stopping = asyncio.Event()
         self._mean_seconds: float | None = None
         self._moved_at = 0.0
+        self._stuck = False
         self._patience: asyncio.TimerHandle | None = None
         self._turns = Turns()
         self._advancing = asyncio.Lock()
@@ -162,6 +164,7 @@ class Claimer:
         else:
             self._mean_seconds += min(0.5, 0.1 * len(completions)) * (mean - self._mean_seconds)
         self._moved_at = time.monotonic()
+        self._stuck = False
         if not self._exhausted:
             self._wanted.set()
 
@@ -244,7 +247,7 @@ class Claimer:
 
     def _limit(self, free: int) -> int:
         seconds = math.inf if self._mean_seconds is None else max(self._mean_seconds, 1e-6)
-        most_ahead = min(_MOST_AHEAD, int(self._concurrency * _AHEAD_SECONDS / seconds))
+        most_ahead = 0 if self._stuck else min(_MOST_AHEAD, int(self._concurrency * _AHEAD_SECONDS / seconds))
         waiting = max(0, self._backlog() - self._free_slots())
         ahead = most_ahead - waiting
         # A little room ahead is not worth a statement; wait until half of it is empty, unless a slot stands free.
@@ -306,7 +309,7 @@ class Claimer:
             pause = _PATIENCE_SECONDS - still
             self._patience = asyncio.get_running_loop().call_later(pause, self._lose_patience)
         elif not self._free_slots():
-            self._mean_seconds = max(still, self._mean_seconds or 0.0)
+            self._stuck = True
             self._on_stuck()
 
     def _look_fully_when_due(self) -> None:

@@ -58,31 +58,10 @@ begin
   from {gw}._private_tasks as tasks
   where tasks.identifier = any(_pgtasks_advance_queues.task_identifiers);
 
-  with held as materialized (
-    select held.*
-    from (
-      select done.id, timestamptz '2000-01-01 00:00:00+00' + done.micros * interval '1 microsecond' as locked_at
-      from unnest(_pgtasks_advance_queues.ids, _pgtasks_advance_queues.locked_ats) as done (id, micros)
-      order by done.id
-    ) as done
-    cross join lateral (
-      select jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.locked_at
-      from {gw}._private_jobs as jobs
-      where jobs.id = done.id
-        and jobs.locked_by = _pgtasks_advance_queues.worker_id
-        and jobs.locked_at = done.locked_at
-      for update skip locked
-    ) as held
-  ),
-  ended as (
-    delete from {gw}._private_jobs as jobs
-    using held
-    where jobs.ctid = held.place
-    returning held.id, held.job_queue_id, held.locked_at
-  )
-  select array_agg(ended.id), array_agg(ended.job_queue_id), array_agg(ended.locked_at)
-  into v_ended_ids, v_queue_ids, v_locked_ats
-  from ended;
+  select deleted.* into v_ended_ids, v_queue_ids, v_locked_ats
+  from {gw}._pgtasks_delete_held(
+    _pgtasks_advance_queues.worker_id, _pgtasks_advance_queues.ids, _pgtasks_advance_queues.locked_ats
+  ) as deleted;
 
   select array_agg(locked.id) into v_held_queue_ids
   from (

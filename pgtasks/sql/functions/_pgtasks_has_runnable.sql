@@ -32,17 +32,10 @@ begin
 
   -- As _pgtasks_lock_queue_heads looks for queues.
   for v_way in 1..3 loop
-    if v_way = 1 then
-      select found.queue_ids, found.seen into v_queue_ids, v_seen
-      from {gw}._pgtasks_find_queues(
-        v_task_ids, _pgtasks_has_runnable.forbidden_flags, v_look_at, null, null, null, null, null, null
-      ) as found;
-    elsif v_way = 2 then
-      select found.queue_ids, coalesce(found.seen, 0) into v_queue_ids, v_seen
-      from {gw}._pgtasks_find_queues_by_task(v_task_ids, _pgtasks_has_runnable.forbidden_flags, v_look_at) as found;
-    else
-      v_queue_ids := {gw}._pgtasks_find_queues_in_turn(v_task_ids, _pgtasks_has_runnable.forbidden_flags, 1);
-    end if;
+    select found.queue_ids, found.seen into v_queue_ids, v_seen
+    from {gw}._pgtasks_find_queues(
+      v_way, v_task_ids, _pgtasks_has_runnable.forbidden_flags, v_look_at, null, null, null, null, null, null
+    ) as found;
     if exists (
       select
       from unnest(v_queue_ids) as queue (id)

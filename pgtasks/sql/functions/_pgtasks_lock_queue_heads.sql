@@ -4,12 +4,8 @@
 -- A queue's row is locked first, and its first job looked for and locked by a later statement: that sees the jobs as
 -- they are once nobody else can claim from the queue. If that job is held by someone, the queue is left alone.
 --
--- Queues are found by the jobs that are due, in one of three ways, each taken only if the one before it ended in the
--- middle of more jobs than it looks at and brought few or none:
---   1. the first jobs of all, or those after marks: enough unless they belong to locked queues or to tasks that others
---      have;
---   2. the first jobs of each of the tasks, for when other workers' tasks are ahead;
---   3. each queue in turn, for when much of what is ahead waits for a few locked queues.
+-- Queues are looked for in three ways (_pgtasks_find_queues), each taken only if the one before it ended in the middle of
+-- more jobs than it looks at and brought few or none.
 --
 -- Given `before`, queues whose first jobs are known to come after that job are left out. Lateral joins keep the order of
 -- what is on their left, which lets `limit` end a walk: see _pgtasks_lock_ready_jobs.
@@ -44,25 +40,19 @@ begin
   last_attempts := false;
   contended := false;
   for v_way in 1..3 loop
-    if v_way = 1 then
-      select found.queue_ids, found.seen into v_queue_ids, v_seen
-      from {gw}._pgtasks_find_queues(
-        task_ids,
-        forbidden_flags,
-        v_look_at,
-        before_priority,
-        before_run_at,
-        before_id,
-        mark_priorities,
-        mark_run_ats,
-        mark_ids
-      ) as found;
-    elsif v_way = 2 then
-      select found.queue_ids, coalesce(found.seen, 0) into v_queue_ids, v_seen
-      from {gw}._pgtasks_find_queues_by_task(task_ids, forbidden_flags, v_look_at) as found;
-    else
-      v_queue_ids := {gw}._pgtasks_find_queues_in_turn(task_ids, forbidden_flags, v_look_at);
-    end if;
+    select found.queue_ids, found.seen into v_queue_ids, v_seen
+    from {gw}._pgtasks_find_queues(
+      v_way,
+      task_ids,
+      forbidden_flags,
+      v_look_at,
+      before_priority,
+      before_run_at,
+      before_id,
+      mark_priorities,
+      mark_run_ats,
+      mark_ids
+    ) as found;
 
     select array_agg(locked.id) into v_locked_ids
     from (

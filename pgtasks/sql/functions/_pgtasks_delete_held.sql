@@ -1,0 +1,45 @@
+-- Deletes jobs that a worker holds, and returns the ids of those that were deleted, with their queues and when they were
+-- locked: three arrays that belong together by position. So do those that are given, where locked_ats are in
+-- microseconds since 2000, as PostgreSQL keeps them. Planned like the functions that call it, whose settings hold here.
+--
+-- A job whose row somebody else has locked is not waited for. Once locked here, a row is found again by its place, which
+-- spares a second walk down the index.
+create or replace function {gw}._pgtasks_delete_held(
+  worker_id text,
+  ids bigint[],
+  locked_ats bigint[],
+  out ended_ids bigint[],
+  out queue_ids integer[],
+  out ended_locked_ats timestamptz[]
+)
+language plpgsql
+volatile
+as $pgtasks$
+begin
+  with held as materialized (
+    select held.*
+    from (
+      select done.id, timestamptz '2000-01-01 00:00:00+00' + done.micros * interval '1 microsecond' as locked_at
+      from unnest(_pgtasks_delete_held.ids, _pgtasks_delete_held.locked_ats) as done (id, micros)
+      order by done.id
+    ) as done
+    cross join lateral (
+      select jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.locked_at
+      from {gw}._private_jobs as jobs
+      where jobs.id = done.id
+        and jobs.locked_by = _pgtasks_delete_held.worker_id
+        and jobs.locked_at = done.locked_at
+      for update skip locked
+    ) as held
+  ),
+  ended as (
+    delete from {gw}._private_jobs as jobs
+    using held
+    where jobs.ctid = held.place
+    returning held.id, held.job_queue_id, held.locked_at
+  )
+  select array_agg(ended.id), array_agg(ended.job_queue_id), array_agg(ended.locked_at)
+  into ended_ids, queue_ids, ended_locked_ats
+  from ended;
+end;
+$pgtasks$;
