@@ -27,13 +27,14 @@ CLAIM = f"""
     set locked_at = now(), locked_by = 'limit', attempts = jobs.attempts + 1
     from (
         select id from {JOBS}
-        where is_available and run_at <= now() and job_queue_id is null
+        where is_available and job_queue_id is null and priority >= -32768 and run_at <= now()
         order by priority, run_at, id limit {BATCH} for update skip locked
     ) as taken
     where jobs.id = taken.id
     returning jobs.id, jobs.payload
 """
-"""Locks jobs as a worker has to, so that they are kept if it dies, and counts the attempt."""
+"""Locks jobs as a worker has to, so that they are kept if it dies, and counts the attempt. The condition on the priority,
+true of all, is the index's own: without it the index could not be used."""
 
 PROCEDURE = f"""
     create procedure public.work_off() language plpgsql as $$
