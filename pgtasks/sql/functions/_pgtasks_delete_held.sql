@@ -4,6 +4,9 @@
 --
 -- A job whose row somebody else has locked is not waited for. Once locked here, a row is found again by its place, which
 -- spares a second walk down the index.
+--
+-- One walk along the primary key finds all jobs, whatever the statistics say: `is not distinct from` can use no index,
+-- and `is true` keeps the pairs a hash table to look into, where a join could become one of each with each.
 create or replace function {gw}._pgtasks_delete_held(
   worker_id text,
   ids bigint[],
@@ -17,20 +20,17 @@ volatile
 as $pgtasks$
 begin
   with held as materialized (
-    select held.*
-    from (
-      select done.id, timestamptz '2000-01-01 00:00:00+00' + done.micros * interval '1 microsecond' as locked_at
-      from unnest(_pgtasks_delete_held.ids, _pgtasks_delete_held.locked_ats) as done (id, micros)
-      order by done.id
-    ) as done
-    cross join lateral (
-      select jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.locked_at
-      from {gw}._private_jobs as jobs
-      where jobs.id = done.id
-        and jobs.locked_by = _pgtasks_delete_held.worker_id
-        and jobs.locked_at = done.locked_at
-      for update skip locked
-    ) as held
+    select jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.locked_at
+    from {gw}._private_jobs as jobs
+    where jobs.id = any(_pgtasks_delete_held.ids)
+      and jobs.locked_by is not distinct from _pgtasks_delete_held.worker_id
+      and (
+        (jobs.id, jobs.locked_at) in (
+          select done.id, timestamptz '2000-01-01 00:00:00+00' + done.micros * interval '1 microsecond'
+          from unnest(_pgtasks_delete_held.ids, _pgtasks_delete_held.locked_ats) as done (id, micros)
+        )
+      ) is true
+    for update skip locked
   ),
   ended as (
     delete from {gw}._private_jobs as jobs
