@@ -33,8 +33,8 @@ CLAIM = f"""
     where jobs.id = taken.id
     returning jobs.id, jobs.payload
 """
-"""Locks jobs as a worker has to, so that they are kept if it dies, and counts the attempt. The condition on the priority,
-true of all, is the index's own: without it the index could not be used."""
+"""Locks jobs as a worker has to, so that they are kept if it dies, and counts the attempt. The condition on the
+priority, true of all, is the index's own: without it the index could not be used."""
 
 PROCEDURE = f"""
     create procedure public.work_off() language plpgsql as $$
