@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import io
 import os
 import random
 import selectors
@@ -205,6 +206,7 @@ class Zygote:
             for sock in (self._sock, self._wakeup, self._wakeup_writer):
                 sock.close()
             random.seed()
+            _print_whole_lines()
             assert self._app is not None
             chosen = Settings.from_json(settings)
             bind_process(process=index, worker=worker_id)
@@ -222,6 +224,15 @@ class Zygote:
                 sys.stderr.flush()
             # Not sys.exit: threads may still run handlers, and nothing registered before the fork is ours to run.
             os._exit(code)
+
+
+def _print_whole_lines() -> None:
+    """Write what a handler prints line by line if output is unbuffered, where `print` writes the end of a line by itself.
+
+    Lines of other processes would come between.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through:
+        sys.stdout.reconfigure(line_buffering=True, write_through=False)
 
 
 def _changed_child() -> tuple[int, int] | None:
