@@ -4,7 +4,8 @@ A claim looks for jobs from the head of the backlog. That is cheap, but for a fe
 that stays open for long keeps the index entries of all jobs that are done meanwhile at the head; thousands of queues
 wait behind a few that are busy. Then most claims look near the marks only, which are the last jobs that were claimed of
 some priorities. New jobs come after them. What does not (a job of another priority, one that was given back, one that
-a long transaction added) is found by a full look, and those are made so often that they take a tenth of the time.
+a long transaction added) is found by a full look, and those are made so often that they take a tenth of the time, or
+more if a look takes longer than half a second.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _CHEAP_ANSWER_SECONDS = 0.005
 """Likewise for one that found nothing, of which only the time to its answer is known."""
 _PAUSE_FACTOR = 9
 """How many times longer the pause before the next full look is than what made the last one more than cheap."""
+_LONGEST_PAUSE = 5.0
+"""The longest such pause, in seconds. A look may also have waited for a lock on the table, which tells nothing."""
 _MOST_MARKS = 20
 
 
@@ -57,4 +60,4 @@ class Marks:
                 excess = ended - began - _CHEAP_ANSWER_SECONDS
             else:
                 excess = claimed.look_seconds - _CHEAP_SECONDS - _CHEAP_SECONDS_A_JOB * len(claimed.jobs)
-            self._full_at = ended + _PAUSE_FACTOR * max(excess, 0.0)
+            self._full_at = ended + min(_PAUSE_FACTOR * max(excess, 0.0), _LONGEST_PAUSE)

@@ -227,9 +227,9 @@ class Zygote:
 
 
 def _print_whole_lines() -> None:
-    """Write what a handler prints line by line if output is unbuffered, where `print` writes the end of a line by itself.
+    """Write what handlers print line by line if output is unbuffered.
 
-    Lines of other processes would come between.
+    There `print` writes the end of a line by itself, and lines of other processes would come between.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through:
         sys.stdout.reconfigure(line_buffering=True, write_through=False)

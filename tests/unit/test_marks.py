@@ -27,12 +27,18 @@ def test_where_looks_are_cheap_all_are_full() -> None:
 
 def test_a_dear_look_is_followed_by_near_ones_for_nine_times_as_long() -> None:
     marks = Marks()
-    marks.looked(claimed(Mark(0, 5, 1)), 10.0, 11.0, full=True)
+    marks.looked(claimed(Mark(0, 5, 1), seconds=0.1), 10.9, 11.0, full=True)
     assert marks.near(11.0) == [Mark(0, 5, 1)]
     marks.looked(claimed(Mark(0, 6, 2)), 11.0, 11.5, full=False)
-    assert marks.near(19.9) == [Mark(0, 6, 2)]
-    assert marks.full_at == pytest.approx(20.0, abs=0.01)
-    assert marks.near(20.0) is None
+    assert marks.near(11.89) == [Mark(0, 6, 2)]
+    assert marks.full_at == pytest.approx(11.9, abs=0.01)
+    assert marks.near(11.9) is None
+
+
+def test_a_look_that_took_very_long_is_followed_by_near_ones_for_five_seconds() -> None:
+    marks = Marks()
+    marks.looked(claimed(Mark(0, 5, 1), seconds=20.0), 10.0, 30.0, full=True)
+    assert marks.full_at == 35.0
 
 
 def test_marks_are_kept_by_priority_and_never_go_back() -> None:
@@ -58,9 +64,9 @@ def test_a_full_look_that_found_nothing_counts_by_the_time_of_its_answer() -> No
     marks.looked(claimed(Mark(0, 5, 1)), 0.0, 1.0, full=True)
     marks.looked(claimed(seconds=None), 20.0, 20.004, full=True)
     assert marks.near(20.004) is None
-    marks.looked(claimed(seconds=None), 21.0, 22.0, full=True)
+    marks.looked(claimed(seconds=None), 21.9, 22.0, full=True)
     assert marks.near(22.0) is not None
-    assert marks.full_at == pytest.approx(31.0, abs=0.1)
+    assert marks.full_at == pytest.approx(22.9, abs=0.1)
 
 
 def test_without_a_mark_there_is_nothing_to_be_near_to() -> None:

@@ -65,7 +65,7 @@ begin
 
   select array_agg(locked.id) into v_held_queue_ids
   from (
-    select freed.id, freed.locked_at
+    select distinct freed.id, freed.locked_at
     from unnest(v_queue_ids, v_locked_ats) as freed (id, locked_at)
     order by freed.id
   ) as freed
@@ -159,10 +159,14 @@ begin
       claimed.revision,
       claimed.flags
     from (
-      select done.id, ended.id as ended_id, ended.queue_id
+      select
+        done.id,
+        ended.id as ended_id,
+        ended.queue_id,
+        row_number() over (partition by ended.queue_id order by done.id) = 1 as is_first
       from unnest(_pgtasks_advance_queues.ids) as done (id)
       left join unnest(v_ended_ids, v_queue_ids) as ended (id, queue_id) on ended.id = done.id
     ) as done
-    left join claimed on claimed.job_queue_id = done.queue_id;
+    left join claimed on claimed.job_queue_id = done.queue_id and done.is_first;
 end;
 $pgtasks$;

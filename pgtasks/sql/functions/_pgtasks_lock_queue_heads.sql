@@ -2,7 +2,8 @@
 -- `contended`: there were such queues, and others were quicker.
 --
 -- A queue's row is locked first, and its first job looked for and locked by a later statement: that sees the jobs as
--- they are once nobody else can claim from the queue. If that job is held by someone, the queue is left alone.
+-- they are once nobody else can claim from the queue. If that job is held by someone, the queue is left alone, and others
+-- are tried. None is tried twice: a better job may have come since, and would be a second one of its queue.
 --
 -- Queues are looked for in three ways (_pgtasks_find_queues), each taken only if the one before it ended in the middle of
 -- more jobs than it looks at and brought few or none.
@@ -33,6 +34,7 @@ declare
   v_seen bigint;
   v_queue_ids integer[];
   v_locked_ids integer[];
+  v_tried_ids integer[] := '{{}}';
   v_places tid[];
   v_kept_ids integer[];
   v_last_attempts boolean;
@@ -54,50 +56,55 @@ begin
       mark_ids
     ) as found;
 
-    select array_agg(locked.id) into v_locked_ids
-    from (
-      select locked.id
-      from unnest(v_queue_ids) as queue (id)
+    loop
+      select array_agg(locked.id) into v_locked_ids
+      from (
+        select locked.id
+        from unnest(v_queue_ids) as queue (id)
+        cross join lateral (
+          select job_queues.id
+          from {gw}._private_job_queues as job_queues
+          where job_queues.id = queue.id and job_queues.is_available and queue.id <> all(v_tried_ids)
+          for update skip locked
+        ) as locked
+        limit max_heads
+      ) as locked;
+
+      exit when v_locked_ids is null;
+      v_tried_ids := v_tried_ids || v_locked_ids;
+
+      select array_agg(locked.place), array_agg(queue.id), coalesce(bool_or(locked.is_last_attempt), false)
+      into v_places, v_kept_ids, v_last_attempts
+      from unnest(v_locked_ids) as queue (id)
       cross join lateral (
-        select job_queues.id
-        from {gw}._private_job_queues as job_queues
-        where job_queues.id = queue.id and job_queues.is_available
+        select jobs.ctid as place
+        from {gw}._private_jobs as jobs
+        where jobs.is_available
+          and jobs.job_queue_id is not null
+          and jobs.job_queue_id = queue.id
+          and jobs.run_at <= now()
+          and jobs.task_id = any(task_ids)
+          and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as head
+      cross join lateral (
+        select jobs.ctid as place, jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt
+        from {gw}._private_jobs as jobs
+        where jobs.ctid = head.place
+          and jobs.is_available
+          and jobs.job_queue_id = queue.id
+          and jobs.run_at <= now()
+          and jobs.task_id = any(task_ids)
+          and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
         for update skip locked
-      ) as locked
-      limit max_heads
-    ) as locked;
+      ) as locked;
 
-    select array_agg(locked.place), array_agg(queue.id), coalesce(bool_or(locked.is_last_attempt), false)
-    into v_places, v_kept_ids, v_last_attempts
-    from unnest(v_locked_ids) as queue (id)
-    cross join lateral (
-      select jobs.ctid as place
-      from {gw}._private_jobs as jobs
-      where jobs.is_available
-        and jobs.job_queue_id is not null
-        and jobs.job_queue_id = queue.id
-        and jobs.run_at <= now()
-        and jobs.task_id = any(task_ids)
-        and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-      order by jobs.priority, jobs.run_at, jobs.id
-      limit 1
-    ) as head
-    cross join lateral (
-      select jobs.ctid as place, jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt
-      from {gw}._private_jobs as jobs
-      where jobs.ctid = head.place
-        and head.place <> all(coalesce(places, '{{}}'))
-        and jobs.is_available
-        and jobs.job_queue_id = queue.id
-        and jobs.run_at <= now()
-        and jobs.task_id = any(task_ids)
-        and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-      for update skip locked
-    ) as locked;
-
-    places := places || v_places;
-    queue_ids := queue_ids || v_kept_ids;
-    last_attempts := last_attempts or v_last_attempts;
+      places := places || v_places;
+      queue_ids := queue_ids || v_kept_ids;
+      last_attempts := last_attempts or v_last_attempts;
+      exit when v_places is not null;
+    end loop;
 
     if places is null then
       contended := contended or exists (
@@ -108,7 +115,7 @@ begin
           where job_queues.id = queue.id and job_queues.is_available
           limit 1
         ) as free
-        where queue.id <> all(coalesce(v_locked_ids, '{{}}'))
+        where queue.id <> all(v_tried_ids)
       );
     end if;
     exit when mark_priorities is not null or v_seen < v_look_at or cardinality(places) * 8 >= max_heads;

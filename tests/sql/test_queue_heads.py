@@ -1,0 +1,78 @@
+"""A claim takes one job of a queue, and a queue whose head is held by somebody keeps nobody from the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sql.queue import Background, wait_until_blocked
+
+if TYPE_CHECKING:
+    from tests.sql.queue import Queue
+
+pytestmark = pytest.mark.every_postgres
+
+
+def test_a_better_job_that_comes_during_a_claim_is_not_a_second_one_of_its_queue(queue: Queue, other: Queue) -> None:
+    with queue.another() as third:
+        # Only makes the moment between two statements of the claim last.
+        body = queue.value("select pg_get_functiondef('{gw}._pgtasks_find_queues_by_task'::regproc)")
+        queue.run(body.replace("\nbegin\n", "\nbegin\n  perform pg_advisory_xact_lock(1);\n"))
+        for _ in range(300):  # more than a first look sees
+            queue.add(queue_name="q")
+        third.run("select pg_advisory_lock(1)")
+        queue.run("begin")
+        queue.add(queue_name="q", priority=-1)
+        claiming = Background(lambda: other.claim(limit=40))
+        wait_until_blocked(queue, other, by=third)
+        queue.run("commit")
+        third.run("select pg_advisory_unlock(1)")
+        assert len(claiming.result()) == 1
+
+
+def test_a_head_that_is_held_keeps_nobody_from_other_queues(queue: Queue, other: Queue) -> None:
+    queue.add(queue_name="a", job_key="k")
+    free = queue.add(queue_name="b")
+    with other.conn.transaction():
+        other.add(queue_name="a", job_key="k")
+        assert [job["id"] for job in queue.claim(limit=1)] == [free]
+
+
+def test_as_many_held_heads_as_there_are_slots_keep_nobody_from_other_queues(queue: Queue, other: Queue) -> None:
+    for number in range(24):
+        queue.add(queue_name=f"held {number}", job_key=f"key {number}")
+    for number in range(100):
+        queue.add(queue_name=f"free {number}")
+    with other.conn.transaction():
+        for number in range(24):
+            other.add(queue_name=f"held {number}", job_key=f"key {number}")
+        assert len(queue.claim(limit=24)) == 24
+
+
+def test_two_ends_in_one_queue_bring_its_next_job_once(queue: Queue) -> None:
+    for _ in range(4):
+        queue.add(queue_name="q")
+    [first] = queue.claim()
+    queue.run("update {gw}._private_job_queues set locked_at = null, locked_by = null")
+    [second] = queue.claim()
+    _, taken = queue.advance(first, second)
+    assert len(taken) == len({job["id"] for job in taken})
+
+
+def test_two_ends_under_one_lock_of_a_queue_bring_its_next_job_once(queue: Queue) -> None:
+    for _ in range(3):
+        queue.add(queue_name="q")
+    [first] = queue.claim()
+    second = queue.row(
+        """
+        update {gw}._private_jobs as jobs
+        set locked_at = held.locked_at, locked_by = held.locked_by, attempts = 1
+        from {gw}._private_jobs as held
+        where held.id = %s and jobs.id = (select min(id) from {gw}._private_jobs where id > held.id)
+        returning jobs.*
+        """,
+        first["id"],
+    )
+    ended, taken = queue.advance(first, second)
+    assert (len(ended), len(taken)) == (2, 1)
