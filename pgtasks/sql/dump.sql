@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest b7ee219a7476fdbb
+-- functions: revision 1, digest 15843bf3a1f6b134
 
 sequence job_queues_id_seq
 

@@ -76,3 +76,20 @@ def test_two_ends_under_one_lock_of_a_queue_bring_its_next_job_once(queue: Queue
     )
     ended, taken = queue.advance(first, second)
     assert (len(ended), len(taken)) == (2, 1)
+
+
+def test_jobs_that_are_held_keep_nobody_from_those_behind_them(queue: Queue, other: Queue) -> None:
+    for number in range(150):
+        queue.add(job_key=f"key {number}")
+    for _ in range(500):
+        queue.add()
+    with other.conn.transaction():
+        other.add_jobs(*({"job_key": f"key {number}"} for number in range(150)))
+        assert len(queue.claim(limit=10)) == 10
+
+
+def test_a_large_claim_that_has_not_ended_keeps_nobody_from_the_jobs_behind_it(queue: Queue, other: Queue) -> None:
+    queue.add_unkeyed(*({} for _ in range(3000)))
+    with other.conn.transaction():
+        assert len(other.claim(limit=1000, worker="large")) == 1000
+        assert len(queue.claim(limit=10)) == 10

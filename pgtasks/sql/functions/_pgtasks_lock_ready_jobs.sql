@@ -28,6 +28,7 @@ as $pgtasks$
 declare
   v_flags_matter boolean := coalesce(cardinality(forbidden_flags) > 0, false);
   v_look_at integer := 2 * max_jobs + 100;
+  v_candidates tid[];
   v_more_places tid[];
   v_seen bigint;
   v_seen_eligible bigint;
@@ -160,29 +161,33 @@ begin
     return;
   end if;
 
-  -- More candidates than can be used, for when others are at it too.
-  select array_agg(taken.place), last_attempts is true or bool_or(taken.is_last_attempt)
-  into v_more_places, last_attempts
-  from (
-    select locked.*
-    from (
+  -- More candidates than can be used, for when others are at it too; many more if these have locked all of them.
+  for v_round in 0..2 loop
+    v_candidates := array(
       select due.place
-      from {gw}._pgtasks_find_ready_jobs(task_ids, forbidden_flags, v_look_at) as due
-    ) as seen
-    cross join lateral (
-      select jobs.ctid as place, jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt
-      from {gw}._private_jobs as jobs
-      where jobs.ctid = seen.place
-        and seen.place <> all(coalesce(places, '{{}}'))
-        and jobs.is_available
-        and jobs.job_queue_id is null
-        and jobs.run_at <= now()
-        and jobs.task_id = any(task_ids)
-        and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-      for update skip locked
-    ) as locked
-    limit max_jobs - coalesce(cardinality(places), 0)
-  ) as taken;
+      from {gw}._pgtasks_find_ready_jobs(task_ids, forbidden_flags, v_look_at * (10 ^ v_round)::integer) as due
+    );
+    select array_agg(taken.place), last_attempts is true or bool_or(taken.is_last_attempt)
+    into v_more_places, last_attempts
+    from (
+      select locked.*
+      from unnest(v_candidates) as seen (place)
+      cross join lateral (
+        select jobs.ctid as place, jobs.attempts + 1 >= jobs.max_attempts as is_last_attempt
+        from {gw}._private_jobs as jobs
+        where jobs.ctid = seen.place
+          and seen.place <> all(coalesce(places, '{{}}'))
+          and jobs.is_available
+          and jobs.job_queue_id is null
+          and jobs.run_at <= now()
+          and jobs.task_id = any(task_ids)
+          and (not v_flags_matter or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+        for update skip locked
+      ) as locked
+      limit max_jobs - coalesce(cardinality(places), 0)
+    ) as taken;
+    exit when places is not null or v_more_places is not null or cardinality(v_candidates) < v_look_at;
+  end loop;
   places := places || v_more_places;
   contended := places is null
     and exists (select from {gw}._pgtasks_find_ready_jobs(task_ids, forbidden_flags, 1));
