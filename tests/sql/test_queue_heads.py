@@ -39,15 +39,19 @@ def test_a_head_that_is_held_keeps_nobody_from_other_queues(queue: Queue, other:
         assert [job["id"] for job in queue.claim(limit=1)] == [free]
 
 
-def test_as_many_held_heads_as_there_are_slots_keep_nobody_from_other_queues(queue: Queue, other: Queue) -> None:
-    for number in range(24):
+@pytest.mark.parametrize(("limit", "held"), [(1, 60), (1, 600), (24, 24), (24, 90), (24, 110)])
+def test_many_held_heads_keep_nobody_from_other_queues(queue: Queue, other: Queue, limit: int, held: int) -> None:
+    for number in range(held):
         queue.add(queue_name=f"held {number}", job_key=f"key {number}")
     for number in range(100):
         queue.add(queue_name=f"free {number}")
     with other.conn.transaction():
-        for number in range(24):
+        for number in range(held):
             other.add(queue_name=f"held {number}", job_key=f"key {number}")
-        assert len(queue.claim(limit=24)) == 24
+        claimed = queue.claim(limit=limit)
+    assert claimed
+    assert len({job["queue_name"] for job in claimed}) == len(claimed) <= limit
+    assert all(job["queue_name"].startswith("free") for job in claimed)
 
 
 def test_two_ends_in_one_queue_bring_its_next_job_once(queue: Queue) -> None:
@@ -78,14 +82,16 @@ def test_two_ends_under_one_lock_of_a_queue_bring_its_next_job_once(queue: Queue
     assert (len(ended), len(taken)) == (2, 1)
 
 
-def test_jobs_that_are_held_keep_nobody_from_those_behind_them(queue: Queue, other: Queue) -> None:
-    for number in range(150):
-        queue.add(job_key=f"key {number}")
-    for _ in range(500):
-        queue.add()
+@pytest.mark.parametrize(("limit", "held"), [(10, 150), (1, 2_000), (1, 10_500)])
+def test_jobs_that_are_held_keep_nobody_from_those_behind_them(
+    queue: Queue, other: Queue, limit: int, held: int
+) -> None:
+    add = "select {gw}.add_job('send', job_key => 'key ' || number) from generate_series(1, %s) as number"
+    queue.run(add, held)
+    free = [queue.add() for _ in range(limit)]
     with other.conn.transaction():
-        other.add_jobs(*({"job_key": f"key {number}"} for number in range(150)))
-        assert len(queue.claim(limit=10)) == 10
+        other.run(add, held)
+        assert [job["id"] for job in queue.claim(limit=limit)] == free
 
 
 def test_a_large_claim_that_has_not_ended_keeps_nobody_from_the_jobs_behind_it(queue: Queue, other: Queue) -> None:

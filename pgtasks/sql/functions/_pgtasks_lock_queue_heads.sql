@@ -6,7 +6,8 @@
 -- are tried. None is tried twice: a better job may have come since, and would be a second one of its queue.
 --
 -- Queues are looked for in three ways (_pgtasks_find_queues), each taken only if the one before it ended in the middle of
--- more jobs than it looks at and brought few or none.
+-- more jobs than it looks at and brought few or none. The last is repeated, and finds more, for as long as the heads of
+-- all that it has found are held.
 --
 -- Given `before`, queues whose first jobs are known to come after that job are left out. Lateral joins keep the order of
 -- what is on their left, which lets `limit` end a walk: see _pgtasks_lock_ready_jobs.
@@ -30,9 +31,13 @@ volatile
 as $pgtasks$
 declare
   v_flags_matter boolean := coalesce(cardinality(forbidden_flags) > 0, false);
+  v_way integer := 1;
   v_look_at integer := 2 * max_heads + 50;
+  v_found_ids integer[];
   v_seen bigint;
-  v_queue_ids integer[];
+  v_left_ids integer[];
+  v_most integer;
+  v_last bigint;
   v_locked_ids integer[];
   v_tried_ids integer[] := '{{}}';
   v_places tid[];
@@ -41,8 +46,8 @@ declare
 begin
   last_attempts := false;
   contended := false;
-  for v_way in 1..3 loop
-    select found.queue_ids, found.seen into v_queue_ids, v_seen
+  loop
+    select found.queue_ids, found.seen into v_found_ids, v_seen
     from {gw}._pgtasks_find_queues(
       v_way,
       task_ids,
@@ -56,20 +61,26 @@ begin
       mark_ids
     ) as found;
 
+    v_left_ids := array(
+      select found.id
+      from unnest(v_found_ids) with ordinality as found (id, position)
+      where (found.id in (select unnest(v_tried_ids))) is not true
+      order by found.position
+    );
+    v_most := max_heads;
     loop
-      select array_agg(locked.id) into v_locked_ids
+      select array_agg(locked.id), max(locked.position) into v_locked_ids, v_last
       from (
-        select locked.id
-        from unnest(v_queue_ids) as queue (id)
+        select locked.id, queue.position
+        from unnest(v_left_ids) with ordinality as queue (id, position)
         cross join lateral (
           select job_queues.id
           from {gw}._private_job_queues as job_queues
-          where job_queues.id = queue.id and job_queues.is_available and queue.id <> all(v_tried_ids)
+          where job_queues.id = queue.id and job_queues.is_available
           for update skip locked
         ) as locked
-        limit max_heads
+        limit v_most
       ) as locked;
-
       exit when v_locked_ids is null;
       v_tried_ids := v_tried_ids || v_locked_ids;
 
@@ -104,21 +115,30 @@ begin
       queue_ids := queue_ids || v_kept_ids;
       last_attempts := last_attempts or v_last_attempts;
       exit when v_places is not null;
+      v_left_ids := v_left_ids[v_last + 1:];
+      v_most := 4 * v_most;
     end loop;
 
     if places is null then
       contended := contended or exists (
         select
-        from unnest(v_queue_ids) as queue (id)
+        from unnest(v_found_ids) as queue (id)
         cross join lateral (
           select from {gw}._private_job_queues as job_queues
           where job_queues.id = queue.id and job_queues.is_available
           limit 1
         ) as free
-        where queue.id <> all(v_tried_ids)
+        where (queue.id in (select unnest(v_tried_ids))) is not true
       );
     end if;
-    exit when mark_priorities is not null or v_seen < v_look_at or cardinality(places) * 8 >= max_heads;
+    exit when mark_priorities is not null or cardinality(places) * 8 >= max_heads;
+    if v_way < 3 then
+      exit when v_seen < v_look_at;
+      v_way := v_way + 1;
+    else
+      exit when places is not null or cardinality(v_found_ids) < v_look_at;
+      v_look_at := 10 * v_look_at;
+    end if;
   end loop;
   contended := contended and places is null;
 end;

@@ -161,11 +161,11 @@ begin
     return;
   end if;
 
-  -- More candidates than can be used, for when others are at it too; many more if these have locked all of them.
-  for v_round in 0..2 loop
+  -- More candidates than can be used, for when others are at it too; and more again while these hold all of them.
+  loop
     v_candidates := array(
       select due.place
-      from {gw}._pgtasks_find_ready_jobs(task_ids, forbidden_flags, v_look_at * (10 ^ v_round)::integer) as due
+      from {gw}._pgtasks_find_ready_jobs(task_ids, forbidden_flags, v_look_at) as due
     );
     select array_agg(taken.place), last_attempts is true or bool_or(taken.is_last_attempt)
     into v_more_places, last_attempts
@@ -187,6 +187,7 @@ begin
       limit max_jobs - coalesce(cardinality(places), 0)
     ) as taken;
     exit when places is not null or v_more_places is not null or cardinality(v_candidates) < v_look_at;
+    v_look_at := 10 * v_look_at;
   end loop;
   places := places || v_more_places;
   contended := places is null
