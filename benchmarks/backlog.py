@@ -160,7 +160,7 @@ def _claims(connection: psycopg.Connection[tuple[object, ...]], scene: Scene, nu
         claimed = run(connection, claim_jobs(STATEMENTS, WORKER, ["noop"], scene.forbidden, BATCH, BATCH, near))
         ended = time.monotonic()
         connection.commit()
-        marks.looked(claimed, began, ended, full=near is None)
+        marks.looked(claimed, ended, full=near is None)
         if near is None and len(claimed.jobs) != BATCH:
             raise MeasurementError(f"a claim that looked everywhere brought {len(claimed.jobs)} jobs, not {BATCH}")
         looks.append(Look((ended - began) * 1000, near is None, len(claimed.jobs)))

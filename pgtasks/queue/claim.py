@@ -47,8 +47,8 @@ class Claimed(NamedTuple):
     """In the order in which they are to be started."""
     marks: list[Mark]
     """The place of the last job of each priority."""
-    look_seconds: float | None
-    """How long the database took to find and lock the jobs; None if there was none."""
+    look_seconds: float
+    """How long the database took to find and lock the jobs, or to find none."""
 
 
 def register_tasks(sql: Statements, tasks: Sequence[str]) -> Operation[int]:
@@ -94,8 +94,8 @@ def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 100
 
 
 def _claimed(rows: list[Row]) -> Claimed:
-    if not rows:
-        return Claimed([], [], None)
+    if rows[0][0] is None:
+        return Claimed([], [], rows[0][16])
     last = {row[2]: Mark(row[2], row[3], row[0]) for row in rows[-1:]}  # in claim order
     if rows[0][2] != rows[-1][2]:
         last = {row[2]: Mark(row[2], row[3], row[0]) for row in rows}

@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 06166d4b2660b42d
+-- functions: revision 1, digest d1d39eea29756c3b
 
 sequence job_queues_id_seq
 

@@ -192,8 +192,10 @@ class Claimer:
     def goes_on(self, completion: Completion) -> bool:
         """Whether `advance` is to end this job, so that its queue stays with this process."""
         if self._suspended or self._stopping.is_set():
+            if completion.job.queue is not None:
+                self._turns.end(completion.job.queue)
             return False
-        return self._turns.goes_on(completion, time.monotonic())
+        return self._turns.goes_on(completion, time.monotonic(), self._marks.pause)
 
     async def advance(self, completions: Sequence[Completion]) -> set[int] | None:
         """End jobs that have succeeded, and take the next one of each of their queues.
@@ -211,6 +213,7 @@ class Claimer:
                 if not (is_evicted(error) or self._link.forgives(error, "advance_queues")):
                     raise
                 advanced = None  # who has called ends the jobs in the usual way
+                self.look_again()
             jobs = advanced.jobs if advanced is not None else []
             for queue in {completion.job.queue for completion in completions}.difference(job.queue for job in jobs):
                 if queue is not None:
@@ -239,7 +242,8 @@ class Claimer:
             while not (self._exhausted or self._suspended or self._stopping.is_set()):
                 free = max(0, self._free_slots() - self._backlog())
                 limit = self._limit(free)
-                if limit == 0 or not await self._claim(limit, free):
+                # What may be locked unknown to us goes back even if there is room for no job.
+                if (limit == 0 and not self._is_release_due()) or not await self._claim(limit, free):
                     break
 
     def _backlog(self) -> int:
@@ -283,17 +287,26 @@ class Claimer:
         if self._suspended or self._stopping.is_set():
             self._give_back(jobs)
         else:
-            self.queue.extend(jobs)
+            self.queue.extend(self._startable(jobs, free))
             self._be_patient()
         # A job on its last attempt is claimed only into a free slot, so an empty answer means "nothing left" only if
         # a slot was free; and not if somebody asked to look again meanwhile: the claim may not have seen what came.
         self._exhausted = not jobs and free > 0 and not self._wanted.is_set()
         if self._exhausted and not full:
             self._look_fully_when_due()
-        if len(jobs) == limit:
+        if jobs and len(jobs) == limit:
             self._on_full()
         self._on_change()
         return bool(jobs)
+
+    def _startable(self, jobs: list[Job], free: int) -> list[Job]:
+        """Give back what is on its last attempt and has no slot, if `advance` has filled some of the `free` ones."""
+        room = max(0, self._free_slots() - self._backlog())
+        if room >= min(free, len(jobs)):
+            return jobs
+        rest = jobs[room:]
+        self._give_back([job for job in rest if job.attempts >= job.max_attempts])
+        return jobs[:room] + [job for job in rest if job.attempts < job.max_attempts]
 
     def _be_patient(self) -> None:
         if self._patience is None and self.queue:
@@ -305,12 +318,13 @@ class Claimer:
         if not self._backlog():
             return
         still = time.monotonic() - self._moved_at
-        if still < _PATIENCE_SECONDS:
-            pause = _PATIENCE_SECONDS - still
-            self._patience = asyncio.get_running_loop().call_later(pause, self._lose_patience)
-        elif not self._free_slots():
+        if still >= _PATIENCE_SECONDS and not self._free_slots():
             self._stuck = True
             self._on_stuck()
+            return
+        # With slots free, it is something else that keeps jobs from being started.
+        pause = _PATIENCE_SECONDS - still if still < _PATIENCE_SECONDS else _PATIENCE_SECONDS
+        self._patience = asyncio.get_running_loop().call_later(pause, self._lose_patience)
 
     def _look_fully_when_due(self) -> None:
         if self._full_look is not None:
@@ -325,18 +339,21 @@ class Claimer:
         if self._registered_with != connections or not connections:
             await self._link.attempt(self._register)
             self._registered_with = connections
-        now = time.monotonic()
-        if self._answer_lost or (self._recheck_at is not None and now > self._recheck_at) or now > self._reconcile_at:
+        if self._is_release_due() or time.monotonic() > self._reconcile_at:
             await self._release_unknown()
             self._reconcile_at = _next_reconciliation()
-        began = time.monotonic()
-        near = self._marks.near(began)
+        if limit == 0:
+            return [], True
+        near = self._marks.near(time.monotonic())
         operation = claim_jobs(
             self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free, near
         )
         claimed = await self._ask_for_jobs(operation)
-        self._marks.looked(claimed, began, time.monotonic(), full=near is None)
+        self._marks.looked(claimed, time.monotonic(), full=near is None)
         return claimed.jobs, near is None
+
+    def _is_release_due(self) -> bool:
+        return self._answer_lost or (self._recheck_at is not None and time.monotonic() >= self._recheck_at)
 
     async def _ask_for_jobs(self, operation: Operation[T]) -> T:
         try:
@@ -359,11 +376,12 @@ class Claimer:
             released = await self._link.attempt(release_worker(self._link.statements, self._link.worker_id, known))
             if released.claiming:
                 raise TimeoutError("a claim whose answer was lost is still being executed")
-            if released.busy:
-                self._recheck_at = time.monotonic() + _BUSY_SECONDS
-            else:
-                # A statement that had not even reached the server may come after this.
-                self._recheck_at = time.monotonic() + _RECHECK_SECONDS if self._answer_lost else None
+            # A statement that had not even reached the server may come after this.
+            pause = _BUSY_SECONDS if released.busy else _RECHECK_SECONDS if self._answer_lost else None
+            self._recheck_at = None
+            if pause is not None:
+                self._recheck_at = time.monotonic() + pause
+                asyncio.get_running_loop().call_later(pause, self.look_again)
             self._answer_lost = False
 
 

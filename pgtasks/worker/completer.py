@@ -67,6 +67,7 @@ class Completer:
         self._waiting: list[Completion] = []
         self._writing: list[Completion] = []
         self._busy: list[Completion] = []
+        self._busy_later: asyncio.TimerHandle | None = None
         self._refused: set[Claim] = set()
         self._largest = _LARGEST_BATCH
         self._wanted = asyncio.Event()
@@ -145,8 +146,8 @@ class Completer:
                     self._refused.discard(completion.job.claim)
                 _report(completion, state, retried=tries > 1 or unknown)
                 written.append(completion)
-        if self._busy:
-            asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
+        if self._busy and self._busy_later is None:
+            self._busy_later = asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
         return written
 
     async def _finish(self, batch: list[Completion], *, quickly: bool = True) -> tuple[dict[int, str], int]:
@@ -187,6 +188,7 @@ class Completer:
         return first | second, 1 + max(first_tries, second_tries)
 
     def _write_busy_again(self) -> None:
+        self._busy_later = None
         busy, self._busy = self._busy, []
         self.add(busy)
 

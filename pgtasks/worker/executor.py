@@ -197,16 +197,16 @@ class Executor:
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job):
-            if (outcome := _unreadable(job)) is None:
-                try:
+            try:
+                if (outcome := _unreadable(job)) is None:
                     if transactional:
                         with job_transaction(self._app, job) as connection:
                             _call(task, _arguments(task, job, run, connection))
                     else:
                         _call(task, _arguments(task, job, run))
                     outcome = SUCCESS
-                except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
-                    outcome = run.outcome_of(error)
+            except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
+                outcome = run.outcome_of(error)
         if run.deadline is not None:
             run.end()
         return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS)
@@ -215,16 +215,16 @@ class Executor:
         transactional = task.options.transactional
         began = time.monotonic()
         with job_context(job):
-            if (outcome := _unreadable(job)) is None:
-                try:
+            try:
+                if (outcome := _unreadable(job)) is None:
                     if transactional:
                         async with async_job_transaction(self._app, job) as connection:
                             await _call_async(task, _arguments(task, job, run, connection))
                     else:
                         await _call_async(task, _arguments(task, job, run))
                     outcome = SUCCESS
-                except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that job's failure
-                    outcome = run.outcome_of(error)
+            except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
+                outcome = run.outcome_of(error)
         if run.deadline is not None:
             run.end()
         self._end(slot, Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS))

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _CHEAP_SECONDS = 0.0003
 _CHEAP_SECONDS_A_JOB = 0.00001
 """What a look may take to count as cheap."""
-_CHEAP_ANSWER_SECONDS = 0.005
-"""Likewise for one that found nothing, of which only the time to its answer is known."""
 _PAUSE_FACTOR = 9
 """How many times longer the pause before the next full look is than what made the last one more than cheap."""
 _LONGEST_PAUSE = 5.0
@@ -36,6 +34,7 @@ class Marks:
     def __init__(self) -> None:
         self._marks: dict[int, Mark] = {}
         self._full_at = -math.inf
+        self._pause = 0.0
 
     @property
     def full_at(self) -> float:
@@ -48,16 +47,22 @@ class Marks:
             return None
         return sorted(self._marks.values())
 
-    def looked(self, claimed: Claimed, began: float, ended: float, *, full: bool) -> None:
-        """Learn from a claim that was sent at `began` and answered at `ended`, and whether it was a full look."""
+    @property
+    def pause(self) -> float:
+        """How many seconds after the last full look the next one is due; 0 where looks are cheap."""
+        return self._pause
+
+    def looked(self, claimed: Claimed, ended: float, *, full: bool) -> None:
+        """Learn from a claim that was answered at `ended`, and whether it was a full look.
+
+        How long it took is by the database's clock: to this process it looks longer when its handlers compute.
+        """
         for mark in claimed.marks:
             last = self._marks.pop(mark.priority, mark)
             self._marks[mark.priority] = max(last, mark)  # put last: it is the youngest now
         while len(self._marks) > _MOST_MARKS:
             del self._marks[next(iter(self._marks))]
         if full:
-            if claimed.look_seconds is None:
-                excess = ended - began - _CHEAP_ANSWER_SECONDS
-            else:
-                excess = claimed.look_seconds - _CHEAP_SECONDS - _CHEAP_SECONDS_A_JOB * len(claimed.jobs)
-            self._full_at = ended + min(_PAUSE_FACTOR * max(excess, 0.0), _LONGEST_PAUSE)
+            excess = claimed.look_seconds - _CHEAP_SECONDS - _CHEAP_SECONDS_A_JOB * len(claimed.jobs)
+            self._pause = min(_PAUSE_FACTOR * max(excess, 0.0), _LONGEST_PAUSE)
+            self._full_at = ended + self._pause

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 TURN_SECONDS = 0.25
 """A queue that was kept for so long is unlocked, so that its next job is claimed in its turn: after what comes before
-it, of other queues or of better priority, and by whichever process has room."""
+it, of other queues or of better priority, and by whichever process has room. Where it is dear to look everywhere, it is
+kept for as long as it may then have to wait for such a look."""
 
 
 class Turns:
@@ -23,14 +24,17 @@ class Turns:
     def __contains__(self, queue: str) -> bool:
         return queue in self._began
 
-    def goes_on(self, completion: Completion, now: float) -> bool:
-        """Return whether the process may keep the queue of a job that has ended, and take the next one of it."""
+    def goes_on(self, completion: Completion, now: float, pause: float) -> bool:
+        """Return whether the process may keep the queue of a job that has ended, and take the next one of it.
+
+        `pause` is how many seconds a queue that is let go may have to wait until it is found.
+        """
         queue = completion.job.queue
         if queue is None:
             return False
         began = self._began.setdefault(queue, now - completion.seconds)
         succeeded = completion.outcome.kind is OutcomeKind.SUCCESS and not completion.written
-        if succeeded and now - began < TURN_SECONDS:
+        if succeeded and now - began < max(TURN_SECONDS, pause):
             return True
         self.end(queue)
         return False

@@ -124,7 +124,8 @@ class Queue:
             None if marks is None else [(mark["run_at"] - epoch) // micro for mark in marks],
             None if marks is None else [mark["id"] for mark in marks],
         )
-        return [{name: value for name, value in row.items() if name != "look_seconds"} for row in rows]
+        found = [{name: value for name, value in row.items() if name != "look_seconds"} for row in rows]
+        return [] if [row["id"] for row in found] == [None] else found
 
     def has_runnable(self, tasks: Sequence[str] = ("send",), forbidden: Sequence[str] = ()) -> bool:
         found: bool = self.value(

@@ -252,7 +252,9 @@ class QueueMachine(RuleBasedStateMachine):
             return
         answer = model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, now)
         for row in rows:
-            assert row.pop("look_seconds") > 0
+            assert row.pop("look_seconds") > 0 or max_jobs < 1
+        if [row["id"] for row in rows] == [None]:
+            rows = []
         self.claims += rows
         self._agree(rows, answer.rows)
 

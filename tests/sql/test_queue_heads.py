@@ -64,24 +64,6 @@ def test_two_ends_in_one_queue_bring_its_next_job_once(queue: Queue) -> None:
     assert len(taken) == len({job["id"] for job in taken})
 
 
-def test_two_ends_under_one_lock_of_a_queue_bring_its_next_job_once(queue: Queue) -> None:
-    for _ in range(3):
-        queue.add(queue_name="q")
-    [first] = queue.claim()
-    second = queue.row(
-        """
-        update {gw}._private_jobs as jobs
-        set locked_at = held.locked_at, locked_by = held.locked_by, attempts = 1
-        from {gw}._private_jobs as held
-        where held.id = %s and jobs.id = (select min(id) from {gw}._private_jobs where id > held.id)
-        returning jobs.*
-        """,
-        first["id"],
-    )
-    ended, taken = queue.advance(first, second)
-    assert (len(ended), len(taken)) == (2, 1)
-
-
 @pytest.mark.parametrize(("limit", "held"), [(10, 150), (1, 2_000), (1, 10_500)])
 def test_jobs_that_are_held_keep_nobody_from_those_behind_them(
     queue: Queue, other: Queue, limit: int, held: int

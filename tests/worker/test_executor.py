@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pgtasks import App, Registry
 from pgtasks.job import SUCCESS, OutcomeKind
 from pgtasks.queue.rows import job_from_row
@@ -103,6 +105,18 @@ def test_after_a_failure_a_thread_leaves_the_next_job_and_the_slot_remembers_it(
     assert [name for name, _, _ in bench.ran] == ["fail"]
     assert [one.outcome.kind for one in bench.ended] == [OutcomeKind.RETRY]
     assert [claim.job_id for claim in bench.slots.chargeable()] == [1]
+
+
+@pytest.mark.parametrize("task", ["work", "coroutine"])
+def test_a_payload_for_which_there_is_no_memory_costs_no_slot(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def decode(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pgtasks.codec.decode", decode)
+    bench.run(lambda executor: executor.start(claimed(task, 1)))
+    assert (bench.ran, [one.outcome.kind for one in bench.ended]) == ([], [OutcomeKind.RETRY])
 
 
 def test_a_thread_starts_nothing_when_the_process_may_not() -> None:

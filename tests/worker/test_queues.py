@@ -95,17 +95,25 @@ def job(db: Database) -> Job:
 def test_a_turn_ends_in_time_and_begins_anew(job: Job) -> None:
     turns = Turns()
     done = Completion(job, SUCCESS, 0.01)
-    assert turns.goes_on(done, 100.0)
+    assert turns.goes_on(done, 100.0, 0.0)
     assert "q" in turns
-    assert turns.goes_on(done, 100.0 + TURN_SECONDS * 0.9)
-    assert not turns.goes_on(done, 100.0 + TURN_SECONDS)
+    assert turns.goes_on(done, 100.0 + TURN_SECONDS * 0.9, 0.0)
+    assert not turns.goes_on(done, 100.0 + TURN_SECONDS, 0.0)
     assert "q" not in turns
-    assert turns.goes_on(done, 100.1 + TURN_SECONDS)
+    assert turns.goes_on(done, 100.1 + TURN_SECONDS, 0.0)
+
+
+def test_a_turn_lasts_as_long_as_the_queue_may_then_have_to_wait(job: Job) -> None:
+    turns = Turns()
+    done = Completion(job, SUCCESS, 0.01)
+    assert turns.goes_on(done, 100.0, 3.0)
+    assert turns.goes_on(done, 102.9, 3.0)
+    assert not turns.goes_on(done, 103.0, 3.0)
 
 
 def test_only_a_short_success_that_is_not_yet_written_goes_on(job: Job) -> None:
     turns = Turns()
-    assert not turns.goes_on(Completion(job, SUCCESS, TURN_SECONDS * 2), 100.0)
-    assert not turns.goes_on(Completion(job, RETURN), 100.0)
-    assert not turns.goes_on(Completion(job, SUCCESS, 0.01, written=True), 100.0)
+    assert not turns.goes_on(Completion(job, SUCCESS, TURN_SECONDS * 2), 100.0, 0.0)
+    assert not turns.goes_on(Completion(job, RETURN), 100.0, 0.0)
+    assert not turns.goes_on(Completion(job, SUCCESS, 0.01, written=True), 100.0, 0.0)
     assert "q" not in turns

@@ -65,7 +65,7 @@ begin
 
   select array_agg(locked.id) into v_held_queue_ids
   from (
-    select distinct freed.id, freed.locked_at
+    select freed.id, freed.locked_at
     from unnest(v_queue_ids, v_locked_ats) as freed (id, locked_at)
     order by freed.id
   ) as freed

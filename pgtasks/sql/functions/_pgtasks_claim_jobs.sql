@@ -13,7 +13,7 @@
 -- They are the last jobs that the worker has claimed of some priorities, and what comes before them was claimed too or
 -- could not be. So such a look may miss jobs, and a full one has to follow in time. mark_micros are their run_at in
 -- microseconds since 2000, as PostgreSQL keeps it. `look_seconds`, the same in each
--- row, tells how long it took to find and lock the jobs.
+-- row, tells how long it took to find and lock the jobs. Where there is none, it stands in a row without an id.
 --
 -- The settings keep the plans what they are meant to be, here and in the functions called from here:
 --   plan_cache_mode           one plan for all calls: to plan these statements takes longer than to run them
@@ -82,6 +82,8 @@ declare
   v_queue_ids integer[];
 begin
   if _pgtasks_claim_jobs.max_jobs < 1 then
+    look_seconds := 0;
+    return next;
     return;
   end if;
   perform {gw}._pgtasks_begin_claim(_pgtasks_claim_jobs.worker_id);
@@ -155,10 +157,12 @@ begin
     where ranked.position <= _pgtasks_claim_jobs.max_jobs
       and (ranked.position <= _pgtasks_claim_jobs.free_slots or not ranked.is_last_attempt);
   end if;
+  v_look_seconds := extract(epoch from clock_timestamp() - v_began);
   if v_places is null then
+    look_seconds := v_look_seconds;
+    return next;
     return;
   end if;
-  v_look_seconds := extract(epoch from clock_timestamp() - v_began);
 
   if v_queue_ids is not null then
     update {gw}._private_job_queues as job_queues
