@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest d1d39eea29756c3b
+-- functions: revision 1, digest 0ea5682af3860891
 
 sequence job_queues_id_seq
 

@@ -120,11 +120,11 @@ def test_an_ended_job_that_somebody_holds_is_not_waited_for(queue: Queue, other:
 
 
 def test_the_next_job_is_looked_for_after_the_queue_is_sure(queue: Queue, other: Queue) -> None:
-    """An add of a job of better priority that commits while the queue's row is waited for is seen."""
+    """An add of a job of better priority that commits while the lock of the queue is waited for is seen."""
     [job] = begin(queue, "q")
     queue.add(queue_name="q")
     with other.conn.transaction():
-        other.run("select from {gw}._private_job_queues for update")
+        other.run("lock table {gw}._private_job_queues in exclusive mode")
         first = other.add(queue_name="q", priority=-1)
         advancing = Background(lambda: queue.advance(job))
         wait_until_blocked(other, queue)

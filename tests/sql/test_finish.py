@@ -262,6 +262,35 @@ def test_only_jobs_that_were_given_back_are_notified_of(queue: Queue) -> None:
 # At the same time
 
 
+@pytest.mark.parametrize("outcome", ["success", "retry"])
+def test_a_job_whose_queue_somebody_has_locked_is_busy_and_not_waited_for(
+    queue: Queue, other: Queue, outcome: str
+) -> None:
+    queue.add(queue_name="held")
+    for name in ("free", None):
+        queue.add(queue_name=name)
+    claims = [{**claim, "outcome": outcome} for claim in queue.claim()]
+    [held, *free] = claims
+    ended = "deleted" if outcome == "success" else "retrying"
+    with other.conn.transaction():
+        other.run("select from {gw}._private_job_queues where queue_name = 'held' for update")
+        assert queue.finish_as_workers_do(*claims) == {held["id"]: "busy", **{claim["id"]: ended for claim in free}}
+        assert queue.exists(held["id"])
+        assert queue.queue("held")["locked_by"] == "worker"
+    assert queue.finish_as_workers_do(held) == {held["id"]: ended}
+    assert queue.queue("held")["locked_by"] is None
+
+
+def test_a_queue_whose_row_somebody_has_locked_is_not_advanced(queue: Queue, other: Queue) -> None:
+    for name in ("held", "free", "held", "free"):
+        queue.add(queue_name=name)
+    claims = queue.claim()
+    with other.conn.transaction():
+        other.run("select from {gw}._private_job_queues where queue_name = 'held' for update")
+        ended, taken = queue.advance(*claims)
+    assert (ended, [job["queue_name"] for job in taken]) == ([claims[1]["id"]], ["free"])
+
+
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_a_job_whose_row_somebody_has_locked_is_busy_and_not_waited_for(
     queue: Queue, other: Queue, outcome: str

@@ -61,7 +61,7 @@ def test_what_comes_while_the_worker_stops_goes_back(db: Database, database: str
     db.wait_for_effects(1, "began")
     following = db.app.add_job("note", queue="q")
     with psycopg.connect(database) as other:
-        other.execute("select from graphile_worker._private_job_queues for update")
+        other.execute("lock table graphile_worker._private_job_queues in exclusive mode")
         db.permit("go")
         waits = (
             "select from pg_stat_activity where query like '%%_pgtasks_advance_queues%%' and wait_event_type = 'Lock'"

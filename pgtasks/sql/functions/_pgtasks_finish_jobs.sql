@@ -16,8 +16,8 @@
 -- order and to keep the plan from depending on statistics: it is a join that can only be done by looking up one id
 -- after the other.
 --
--- With wait_for_locks => false, a job whose row somebody else has locked (a long transaction that adds a job with its
--- key) is not waited for; its state is `busy`, nothing was done, and the call is to be repeated for it.
+-- With wait_for_locks => false, a job whose row, or whose queue's, somebody else has locked (a long transaction that adds
+-- a job with its key, or unlocks workers) is not waited for; its state is `busy`, nothing was done, and the call is to be repeated for it.
 --
 -- The settings: one plan for all calls, since to plan these statements takes longer than to run them; no sequential and
 -- no bitmap scan, since ids are looked up one by one in a table whose statistics are always out of date.
@@ -84,6 +84,35 @@ begin
         and jobs.locked_at = done.locked_at
       for update skip locked
     ) as held;
+
+    with free as materialized (
+      select job_queues.id
+      from (
+        select distinct jobs.job_queue_id as id
+        from {gw}._private_jobs as jobs
+        where jobs.id = any(v_held_ids) and jobs.job_queue_id is not null
+      ) as queue
+      cross join lateral (
+        select job_queues.id
+        from {gw}._private_job_queues as job_queues
+        where job_queues.id = queue.id
+        for update skip locked
+      ) as job_queues
+    )
+    select coalesce(array_agg(jobs.id), '{{}}') into v_held_ids
+    from {gw}._private_jobs as jobs
+    where jobs.id = any(v_held_ids)
+      and (
+        jobs.job_queue_id is null
+        or jobs.job_queue_id in (select free.id from free)
+        or not exists (
+          select
+          from {gw}._private_job_queues as job_queues
+          where job_queues.id = jobs.job_queue_id
+            and job_queues.locked_by = _pgtasks_finish_jobs.worker_id
+            and job_queues.locked_at = jobs.locked_at
+        )
+      );
 
     select array_agg(jobs.id) into v_busy_ids
     from unnest(_pgtasks_finish_jobs.ids, _pgtasks_finish_jobs.locked_ats) as done (id, locked_at)
