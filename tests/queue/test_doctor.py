@@ -471,6 +471,15 @@ def test_jobs_that_wait_while_others_of_their_task_run(doctor: Doctor, queue: Qu
     assert doctor.names() == ["backlog"]
 
 
+def test_a_task_runs_also_where_thousands_of_others_are_held(doctor: Doctor, queue: Queue) -> None:
+    register(queue)
+    add_due(queue, "6 minutes", number=2)
+    queue.add_unkeyed(*({"identifier": "other"} for _ in range(1_100)))
+    assert len(queue.claim(("other",), limit=1_100, worker="a")) == 1_100
+    queue.lock(queue.add(TASK), "w")
+    assert doctor.names() == ["backlog"]
+
+
 def test_a_task_that_was_deleted_has_a_number(doctor: Doctor, queue: Queue) -> None:
     queue.add(TASK)
     queue.run("delete from {gw}._private_tasks")
@@ -561,9 +570,21 @@ def test_whoever_waits_for_a_lock_on_a_table_keeps_others_waiting(doctor: Doctor
     assert doctor.look() == []
 
 
+@pytest.mark.parametrize("table", ["_private_known_crontabs", "migrations", "_pgtasks_migrations"])
+def test_a_lock_on_a_table_that_no_job_needs_is_not_told(
+    doctor: Doctor, queue: Queue, other: Queue, table: str
+) -> None:
+    other.run("begin")
+    other.run(f"lock table {{gw}}.{table} in access exclusive mode")
+    queue.add(TASK)
+    assert queue.finish_successes(*queue.claim((TASK,))) == []
+    assert "table_lock" not in doctor.names(lock=0.0)
+    other.run("rollback")
+
+
 def test_locks_that_are_new_are_not_told(doctor: Doctor, queue: Queue, other: Queue) -> None:
     other.run("begin")
-    other.run("lock table {gw}.migrations in share mode")
+    other.run("lock table {gw}._private_tasks in share mode")
     assert doctor.look() == []
     assert doctor.names(lock=0.0) == ["table_lock"]
     other.run("rollback")

@@ -282,6 +282,36 @@ def test_a_worker_whose_output_nobody_reads_runs_the_jobs_of_an_application_that
     assert len(db.effects()) == 1
 
 
+PRINTING = """
+import os
+from pgtasks import task
+
+@task
+def tell() -> None:
+    print("one", end="")
+    os.write(1, b"of another process\\n")
+    print(" line")
+"""
+
+
+def test_lines_that_handlers_print_stay_whole_where_output_is_unbuffered(
+    db: Database, database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "telling.py").write_text(PRINTING)
+    db.app.add_job("tell")
+    done = subprocess.run(
+        [sys.executable, "-m", "pgtasks", "worker", "telling", "--once", "--processes", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PGTASKS_DATABASE_URL": database, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONG,
+        check=True,
+    )
+    assert "of another process\none line\n" in done.stdout
+
+
 def test_a_program_that_a_job_starts_inherits_no_socket(db: Database, start_worker: StartWorker) -> None:
     db.app.add_job("list_inheritable")
     assert start_worker("--once", "--processes", "1").wait() == 0

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KINDS: Final = 1_000
 """How many pairs of a task and a priority are looked at for jobs that are due."""
+HELD: Final = 100_000
+"""How many locked jobs are looked at for tasks that somebody runs: more than a large fleet holds."""
 GRACE: Final = 2.0
 """How many times `stale_after` a worker may be silent: others need some time to notice and to take its jobs over."""
 
@@ -44,7 +46,7 @@ class _Waiting(NamedTuple):
 def backlog(sql: Statements, thresholds: Thresholds) -> Operation[list[Finding]]:
     """Look for jobs that are due and that nobody runs."""
     alive_within = max(thresholds.stale_after, 1.0)
-    parameters = (alive_within, COUNT_LIMIT, KINDS, thresholds.shown, COUNT_LIMIT)
+    parameters = (alive_within, HELD, KINDS, thresholds.shown, COUNT_LIMIT)
     decode = partial(_backlog, thresholds)
     return Operation("doctor_backlog", sql.get("doctor_backlog"), parameters, decode)
 

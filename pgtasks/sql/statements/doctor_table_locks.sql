@@ -16,6 +16,8 @@ from
     pg_catalog.pg_locks as lock
     join pg_catalog.pg_class as class on class.oid = lock.relation
     join pg_catalog.pg_namespace as schema on schema.oid = class.relnamespace
+    left join pg_catalog.pg_index as index on index.indexrelid = class.oid
+    join pg_catalog.pg_class as owner on owner.oid = coalesce(index.indrelid, class.oid)
     left join pg_catalog.pg_stat_activity as session on session.pid = lock.pid
     cross join lateral (select extract(epoch from clock_timestamp() - session.xact_start) as seconds) as age
 where
@@ -24,6 +26,7 @@ where
     and lock.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
     and lock.pid is distinct from pg_catalog.pg_backend_pid()
     and schema.nspname = {gw_text} and class.relkind in ('r', 'i')
+    and owner.relname not in ('_private_known_crontabs', 'migrations', '_pgtasks_migrations')  -- no job needs these
     and (lock.pid is null or coalesce(age.seconds, 0) >= $1::double precision)
 order by lock.granted desc, age.seconds desc nulls first, class.relname
 limit $2::integer
