@@ -7,7 +7,7 @@ and whatever handlers the program has show each as a line of text. A worker conf
 
 from __future__ import annotations
 
-from pgtasks.logs.context import bind_process, job_context
+from pgtasks.logs.context import bind_process, enter_job
 from pgtasks.logs.events import EVENTS, EventLogger, get_logger
 from pgtasks.logs.output import LogFormat, LogLevel, adopt_application_logging, configure_worker_logging
 
@@ -19,6 +19,6 @@ __all__ = [
     "adopt_application_logging",
     "bind_process",
     "configure_worker_logging",
+    "enter_job",
     "get_logger",
-    "job_context",
 ]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks.context import JobContext
 from pgtasks.errors import JobAbortedError, PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
-from pgtasks.logs import get_logger, job_context
+from pgtasks.logs import enter_job, get_logger
 from pgtasks.worker import forked
 from pgtasks.worker.failure import describe
 from pgtasks.worker.forked import end_forked_child
@@ -195,36 +195,36 @@ class Executor:
     def _run_plain(self, job: Job, run: Run) -> Completion:
         task = self._app.registry[job.task]
         transactional = task.options.transactional
+        enter_job(job)
         began = time.monotonic()
-        with job_context(job):
-            try:
-                if (outcome := _unreadable(job)) is None:
-                    if transactional:
-                        with job_transaction(self._app, job) as connection:
-                            _call(task, _arguments(task, job, run, connection))
-                    else:
-                        _call(task, _arguments(task, job, run))
-                    outcome = SUCCESS
-            except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
-                outcome = run.outcome_of(error)
+        try:
+            if (outcome := _unreadable(task, job)) is None:
+                if transactional:
+                    with job_transaction(self._app, job) as connection:
+                        _call(task, _arguments(task, job, run, connection))
+                else:
+                    _call(task, _arguments(task, job, run))
+                outcome = SUCCESS
+        except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
+            outcome = run.outcome_of(error)
         if run.deadline is not None:
             run.end()
         return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS)
 
     async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
+        enter_job(job)
         began = time.monotonic()
-        with job_context(job):
-            try:
-                if (outcome := _unreadable(job)) is None:
-                    if transactional:
-                        async with async_job_transaction(self._app, job) as connection:
-                            await _call_async(task, _arguments(task, job, run, connection))
-                    else:
-                        await _call_async(task, _arguments(task, job, run))
-                    outcome = SUCCESS
-            except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
-                outcome = run.outcome_of(error)
+        try:
+            if (outcome := _unreadable(task, job)) is None:
+                if transactional:
+                    async with async_job_transaction(self._app, job) as connection:
+                        await _call_async(task, _arguments(task, job, run, connection))
+                else:
+                    await _call_async(task, _arguments(task, job, run))
+                outcome = SUCCESS
+        except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
+            outcome = run.outcome_of(error)
         if run.deadline is not None:
             run.end()
         self._end(slot, Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS))
@@ -288,12 +288,13 @@ class _Threads:
             self._idle.release()
 
 
-def _unreadable(job: Job) -> Outcome | None:
-    """Decode the payload, once; return what becomes of a job with which that cannot be done, now or later."""
-    try:
-        _ = job.payload
-    except PayloadError as error:
-        return Outcome(OutcomeKind.FAIL, describe(error))
+def _unreadable(task: AnyTask, job: Job) -> Outcome | None:
+    """Decode a payload that the handler can see; return what becomes of a job with which that can never be done."""
+    if task.takes_payload or task.takes_context:
+        try:
+            _ = job.payload
+        except PayloadError as error:
+            return Outcome(OutcomeKind.FAIL, describe(error))
     return None
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,8 @@ from pgtasks.logs import (
     adopt_application_logging,
     bind_process,
     configure_worker_logging,
+    enter_job,
     get_logger,
-    job_context,
 )
 from pgtasks.logs.output import LineHandler
 
@@ -42,6 +43,14 @@ JOB: dict[str, Any] = {"job_id": 7, "task": "send_email", "attempt": 1}
 def running(number: int = 7, queue: str | None = None, key: str | None = None) -> Any:
     """Stands for the job that `JOB` describes, or for another one."""
     return SimpleNamespace(id=number, task="send_email", attempts=1, queue=queue, key=key)
+
+
+@contextmanager
+def inside_of(job: Any) -> Iterator[None]:
+    """Be in that job, for the block."""
+    token = enter_job(job)
+    yield
+    token.var.reset(token)
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +122,7 @@ def test_a_program_that_formats_with_structlog_gets_our_keys() -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=structlog.processors.KeyValueRenderer()))
     logging.getLogger().addHandler(handler)
-    with job_context(running()):
+    with inside_of(running()):
         get_logger("pgtasks.worker").warning("job_lost", reason="x")
     assert stream.getvalue() == "reason='x' event='job_lost' job_id=7 task='send_email' attempt=1\n"
 
@@ -165,7 +174,7 @@ def test_every_record_inside_a_job_carries_its_keys(out: io.StringIO, kind: str)
     loggers: dict[str, Any] = {"ours": get_logger("pgtasks.task"), "standard library": logging.getLogger("shop")}
     log = loggers.get(kind) or structlog.get_logger("shop")
     bind_process(process=2, worker="w-1")
-    with job_context(running(queue="mail", key="welcome:42")):
+    with inside_of(running(queue="mail", key="welcome:42")):
         log.info("sent")
     log.info("outside")
     inside, outside = records(out)
@@ -175,7 +184,7 @@ def test_every_record_inside_a_job_carries_its_keys(out: io.StringIO, kind: str)
 
 
 def test_a_job_without_queue_and_key_leaves_them_out(out: io.StringIO) -> None:
-    with job_context(running()):
+    with inside_of(running()):
         logging.getLogger("shop").info("sent")
     assert records(out)[0].keys() == {"timestamp", "level", "logger", "event", "job_id", "task", "attempt"}
 
@@ -186,14 +195,14 @@ def test_an_event_about_a_job_without_queue_and_key_leaves_them_out(out: io.Stri
 
 
 def test_an_events_own_keys_win_over_the_jobs(out: io.StringIO) -> None:
-    with job_context(running()):
+    with inside_of(running()):
         get_logger("pgtasks.worker").info("job_lost", job_id=8)
     assert records(out)[0]["job_id"] == 8
 
 
 def test_each_asyncio_task_has_the_keys_of_its_own_job(out: io.StringIO) -> None:
     async def job(number: int) -> None:
-        with job_context(running(number)):
+        with inside_of(running(number)):
             await asyncio.sleep(0)
             await asyncio.to_thread(logging.getLogger("shop").info, "in a thread")
             await asyncio.create_task(log(number))
@@ -214,7 +223,7 @@ def test_each_thread_has_the_keys_of_its_own_job(out: io.StringIO) -> None:
     together = threading.Barrier(8)
 
     def job(number: int) -> None:
-        with job_context(running(number)):
+        with inside_of(running(number)):
             together.wait(timeout=30)
             logging.getLogger("shop").info("x", extra={"expected": number})
 
@@ -224,7 +233,7 @@ def test_each_thread_has_the_keys_of_its_own_job(out: io.StringIO) -> None:
 
 
 def test_an_executor_has_the_jobs_keys_when_it_is_given_the_context(out: io.StringIO) -> None:
-    with ThreadPoolExecutor(1) as executor, job_context(running()):
+    with ThreadPoolExecutor(1) as executor, inside_of(running()):
         executor.submit(contextvars.copy_context().run, logging.getLogger("shop").info, "x").result()
     assert records(out)[0]["job_id"] == 7
 
@@ -348,7 +357,7 @@ def test_a_structlog_configuration_of_the_application_gets_the_jobs_keys() -> No
     log.info("before")
     adopt_application_logging()
     adopt_application_logging()
-    with job_context(running()):
+    with inside_of(running()):
         log.info("inside")
     assert stream.getvalue() == "event='before'\nattempt=1 event='inside' job_id=7 task='send_email'\n"
 

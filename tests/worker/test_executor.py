@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,7 +50,11 @@ class Bench:
             raise RuntimeError
 
         @self.app.task
-        async def coroutine() -> None:
+        def read(payload: object) -> None:
+            self._note(f"read {payload}")
+
+        @self.app.task
+        async def coroutine(payload: object) -> None:
             self._note("coroutine")
 
         @self.app.task(timeout=LONG)
@@ -107,7 +112,7 @@ def test_after_a_failure_a_thread_leaves_the_next_job_and_the_slot_remembers_it(
     assert [claim.job_id for claim in bench.slots.chargeable()] == [1]
 
 
-@pytest.mark.parametrize("task", ["work", "coroutine"])
+@pytest.mark.parametrize("task", ["read", "coroutine"])
 def test_a_payload_for_which_there_is_no_memory_costs_no_slot(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
 
@@ -117,6 +122,12 @@ def test_a_payload_for_which_there_is_no_memory_costs_no_slot(task: str, monkeyp
     monkeypatch.setattr("pgtasks.codec.decode", decode)
     bench.run(lambda executor: executor.start(claimed(task, 1)))
     assert (bench.ran, [one.outcome.kind for one in bench.ended]) == ([], [OutcomeKind.RETRY])
+
+
+def test_a_handler_that_takes_nothing_runs_whatever_the_payload_is() -> None:
+    bench = Bench()
+    bench.run(lambda executor: executor.start(replace(claimed("work", 1), payload_json="no JSON")))
+    assert [one.outcome for one in bench.ended] == [SUCCESS]
 
 
 def test_a_thread_starts_nothing_when_the_process_may_not() -> None:
