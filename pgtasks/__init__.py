@@ -21,6 +21,7 @@ from pgtasks.errors import (
     LeftUndoneError,
     PayloadError,
     PgtasksError,
+    PluginError,
     ProblemsFoundError,
     SchemaPendingError,
     SchemaRefusedError,
@@ -29,6 +30,8 @@ from pgtasks.errors import (
     TaskDefinitionError,
     UnhealthyError,
 )
+from pgtasks.flow import Cancel, Fail, Retry, Snooze
+from pgtasks.hookspecs import hookimpl
 from pgtasks.job import Job, JobKeyMode, JobSpec
 from pgtasks.queue.admin import (
     CleanupOperation,
@@ -52,10 +55,12 @@ __all__ = [
     "AppLoadError",
     "AsyncJobs",
     "BreakingMigrationError",
+    "Cancel",
     "CleanupOperation",
     "CleanupResult",
     "CrashLoopError",
     "DatabaseUnavailableError",
+    "Fail",
     "ForkUnsafeError",
     "Job",
     "JobAbortedError",
@@ -71,14 +76,17 @@ __all__ = [
     "LeftUndoneError",
     "PayloadError",
     "PgtasksError",
+    "PluginError",
     "ProblemsFoundError",
     "QueueInfo",
     "Registry",
+    "Retry",
     "SchemaPendingError",
     "SchemaRefusedError",
     "Settings",
     "SettingsError",
     "ShutdownForcedError",
+    "Snooze",
     "Task",
     "TaskDefinitionError",
     "TaskInfo",
@@ -86,5 +94,6 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "current_app",
+    "hookimpl",
     "task",
 ]

@@ -14,18 +14,24 @@ from pgtasks.database import Database
 from pgtasks.errors import AppLoadError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
+from pgtasks.plugins import Dispatch, LoopDispatch, Plugins, Role, read_plugin_settings
+from pgtasks.plugins.flags import flags_function
 from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.sql import Statements
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
+    from pydantic import BaseModel
+
     from pgtasks.database import Operation
+    from pgtasks.plugins import PayloadCodec
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound="BaseModel")
 log = get_logger("pgtasks.app")
 
 
@@ -38,6 +44,10 @@ class App(Adding):
     Args:
         registry: where tasks are registered; by default the registry of `pgtasks.task`, for which the newest App made
             so is the one that adds jobs.
+        plugins: plugins of the application's own: modules, objects or classes with `@hookimpl` functions. Text names
+            one that is installed, like the setting `plugins`.
+        forbidden_flags: flags whose jobs its workers leave alone; or a function, plain or `async def`, that returns
+            them whenever workers ask, about once a second.
         settings: any settings by name (`docs/reference/settings.md`), which then come before the environment and the
             settings file.
 
@@ -46,9 +56,31 @@ class App(Adding):
         >>> app = App(schema="graphile_worker", concurrency=20)
     """
 
-    def __init__(self, *, registry: Registry | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        registry: Registry | None = None,
+        plugins: Iterable[Any] = (),
+        forbidden_flags: Iterable[str] | Callable[[], Any] | None = None,
+        **settings: Any,
+    ) -> None:
         self.registry = registry if registry is not None else default_registry
         self.task = TaskDecorator(self.registry, lambda: self)
+        plugins = list(plugins)
+        if named := [plugin for plugin in plugins if isinstance(plugin, str)]:
+            settings["plugins"] = named
+        self.plugins = Plugins(lambda: self.settings, [one for one in plugins if not isinstance(one, str)])
+        """The plugins: `app.plugins.register(…)` adds one, and iterating tells of all that are loaded."""
+        if callable(forbidden_flags):
+            self.plugins.register(flags_function(forbidden_flags), "App(forbidden_flags=…)")
+        elif forbidden_flags is not None:
+            settings["forbidden_flags"] = forbidden_flags
+        self.role = Role.PRODUCER
+        """What this process is for."""
+        self._hooks: Dispatch | None = None
+        self._codec: PayloadCodec | None = None
+        self.plugin_models: dict[str, BaseModel] = {}
+        """The settings that plugins have asked for, by their names."""
         self._explicit = settings
         self._lock = threading.RLock()
         self._settings: Settings | None = None
@@ -87,7 +119,57 @@ class App(Adding):
                     log.warning("embedded_started", directory=str(lease.directory), started=lease.started)
                     conninfo = lease.conninfo
                 self._database = Database(conninfo, max_connections=settings.pool_max_size)
+                self._database.session_statements = self.session_statements()
             return self._database
+
+    @property
+    def schema(self) -> str:
+        """Name of the schema that holds the queue."""
+        return self.settings.schema_name
+
+    @property
+    def hooks(self) -> Dispatch:
+        """What calls the plugins' hooks; they are loaded when it is first asked for.
+
+        Raises:
+            PluginError: a plugin cannot be loaded.
+            SettingsError: one finds fault with its settings.
+        """
+        if self._hooks is not None:
+            return self._hooks
+        with self._lock:
+            if self._hooks is None:
+                hooks = Dispatch(self.plugins.loaded.implementations(), trace=self.settings.trace_hooks)
+                hooks.collect("configure", _ignored, app=self)
+                if self.role is not Role.SUPERVISOR:
+                    hooks.collect("register_tasks", _ignored, app=self)
+                self._codec = hooks.decide("payload_codec", _codec, app=self)
+                self._hooks = hooks
+            return self._hooks
+
+    def use_loop(self) -> LoopDispatch:
+        """Have hooks called from the running event loop, for as long as this process lives: a worker's."""
+        self._hooks = LoopDispatch(self.hooks, limit=self.settings.hook_timeout)
+        return self._hooks
+
+    def session_statements(self) -> list[Any]:
+        """Return the statements that plugins want each connection to begin with."""
+        answers = self.hooks.collect("prepare_connection", list, app=self)
+        return [statement for _, statements in answers for statement in statements]
+
+    def plugin_settings(self, name: str, model: type[Model]) -> Model:
+        """Return a plugin's own settings: `[tool.pgtasks.plugin.NAME]` and `PGTASKS_PLUGIN_NAME__KEY`.
+
+        Args:
+            name: the plugin's name.
+            model: the pydantic model that checks them.
+
+        Raises:
+            SettingsError: a name is unknown or a value cannot be used.
+        """
+        read = read_plugin_settings(self.settings, name, model)
+        self.plugin_models[name] = read
+        return read
 
     @property
     def statements(self) -> Statements:
@@ -109,6 +191,10 @@ class App(Adding):
                 )
             self._settings = settings
             self._statements = None
+
+    def assume(self, role: Role) -> None:
+        """Say what this process is for, before plugins are loaded."""
+        self.role = role
 
     def override(self, settings: Mapping[str, Any]) -> None:
         """Let the command line's settings win over those of the constructor."""
@@ -292,6 +378,17 @@ def current_app() -> App:
 
 task = TaskDecorator(default_registry, current_app)
 """`@task`: see `TaskDecorator`."""
+
+
+def _ignored(answer: object) -> object:
+    return answer
+
+
+def _codec(answer: Any) -> PayloadCodec:
+    if not (callable(getattr(answer, "encode", None)) and callable(getattr(answer, "decode", None))):
+        raise TypeError("a codec has functions encode(text) and decode(text)")
+    codec: PayloadCodec = answer
+    return codec
 
 
 def _spec(

@@ -68,6 +68,12 @@ class AppLoadError(PgtasksError):
     exit_code = 6
 
 
+class PluginError(PgtasksError):
+    """A plugin cannot be loaded, is required and missing, or answers what it must not."""
+
+    exit_code = 14
+
+
 class CrashLoopError(PgtasksError):
     """Worker processes die as fast as they are started."""
 

@@ -11,7 +11,7 @@ import datetime as dt
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
 
 from pgtasks import codec
 from pgtasks.errors import JobOptionError, did_you_mean
@@ -200,6 +200,8 @@ class OutcomeKind(enum.StrEnum):
     """It failed; it runs again later, or is permanently failed if that was its last attempt."""
     FAIL = "fail"
     """It failed and will not run again."""
+    CANCEL = "cancel"
+    """Somebody has decided that it is not to run (again); it is deleted."""
     SNOOZE = "snooze"
     """It did not do its work; it runs again later, and the attempt is not counted."""
     RETURN = "return"
@@ -219,6 +221,8 @@ class Outcome:
     """What is left of the payload for the next attempt; None: all of it."""
 
 
+ENDS_QUIETLY: Final = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCEL})
+"""Outcomes after which the job is deleted."""
 SUCCESS = Outcome(OutcomeKind.SUCCESS)
 RETURN = Outcome(OutcomeKind.RETURN)
 
@@ -232,6 +236,10 @@ class Completion(NamedTuple):
     """How long the handler ran."""
     written: bool = False
     """Whether the database has accepted the outcome already, in a transaction of the job's own."""
+    exception: BaseException | None = None
+    """What the handler has raised."""
+    ran: bool = True
+    """Whether the handler was called; a job may go back, or be refused, before."""
 
 
 def check_priority(priority: int) -> None:

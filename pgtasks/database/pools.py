@@ -34,9 +34,11 @@ from pgtasks.database.operation import Operation, run, run_async
 from pgtasks.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
+
+    from psycopg.abc import Query
 
     from pgtasks.errors import PgtasksError
 
@@ -61,6 +63,8 @@ class Database:
         self.conninfo = complete_conninfo(conninfo, application_name)
         self.connections_made = 0
         """How many connections its pools have made so far."""
+        self.session_statements: Sequence[Query] = ()
+        """What each connection of its pools begins with."""
         self._options: dict[str, Any] = {
             "kwargs": {"autocommit": True},
             "min_size": 0,
@@ -198,10 +202,14 @@ class Database:
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
         self.connections_made += 1
         suit_pooler(connection)
+        for statement in self.session_statements:
+            connection.execute(statement)
 
     async def _prepare_async(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self.connections_made += 1
         await suit_pooler_async(connection)
+        for statement in self.session_statements:
+            await connection.execute(statement)
 
     def _try_to_connect(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -13,7 +14,7 @@ from pgtasks.errors import SettingsError
 from pgtasks.settings.conninfo import check_conninfo, redact
 from pgtasks.settings.cpus import usable_cpus
 from pgtasks.settings.problems import explain, shorten
-from pgtasks.settings.sources import ExplicitSource, Layer, explicit_layer, split_list
+from pgtasks.settings.sources import JOINED, ExplicitSource, Layer, explicit_layer, split_list
 
 DEFAULT_ORIGIN: Final = "default"
 _SECRET: Final = ("database_url", "listen_url")
@@ -74,6 +75,19 @@ def _flag(value: str) -> str:
     if not value or "\0" in value:
         raise ValueError(f"must name flags, and {shorten(value)} cannot be one")
     return value
+
+
+def _plugin(value: str) -> str:
+    if not value.removeprefix("no:").strip():
+        raise ValueError(f"must name plugins, and {shorten(value)} is no name")
+    return value
+
+
+def _join(first: object, second: object) -> object:
+    try:
+        return [*_list(first), *_list(second)]  # type: ignore[misc]  # one that is no list is an error in its turn
+    except TypeError:
+        return second
 
 
 def _directory(value: Path) -> Path:
@@ -182,6 +196,26 @@ class Settings(BaseSettings):
         default=30.0,
         description="Seconds without a sign of life after which a worker process counts as stuck, at least 1.",
     )
+    plugins: Annotated[Names, AfterValidator(lambda names: tuple(map(_plugin, names)))] = Field(
+        default=(),
+        description="Plugins to load beside those that installed distributions offer: such a name, or a module. "
+        "`no:NAME` keeps one from being loaded. All sources are added up.",
+    )
+    autoload_plugins: bool = Field(
+        default=True,
+        description="Whether the plugins that installed distributions offer are loaded without being named.",
+    )
+    required_plugins: Names = Field(
+        default=(), description="Plugins without which nothing starts: guards against an installation that lacks one."
+    )
+    broken_plugins: Annotated[Literal["refuse", "warn"], BeforeValidator(_lower)] = Field(
+        default="refuse",
+        description="What a plugin that cannot be loaded leads to: `refuse` to start, or `warn` and go on without it.",
+    )
+    hook_timeout: Annotated[Seconds, Field(gt=0)] = Field(
+        default=1.0, description="Seconds that a worker waits for a plugin's answer before it goes on without it."
+    )
+    trace_hooks: bool = Field(default=False, description="Whether every call of a hook is logged, at level `debug`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         default="info", description="The least severe messages that a command writes."
     )
@@ -200,6 +234,7 @@ class Settings(BaseSettings):
     )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _plugins: dict[str, dict[str, tuple[Any, str]]] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -227,14 +262,22 @@ class Settings(BaseSettings):
         """
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
+        plugins: dict[str, dict[str, tuple[Any, str]]] = {}
         for layer in reversed(layers):
-            values |= layer.values
-            origins |= layer.origins
+            joined = {
+                name: _join(values[name], layer.values[name]) for name in JOINED & values.keys() & layer.values.keys()
+            }
+            joined_origins = {name: f"{origins[name]} and {layer.origins[name]}" for name in joined}
+            values |= {**layer.values, **joined}
+            origins |= {**layer.origins, **joined_origins}
+            for plugin, table in layer.plugins.items():
+                plugins.setdefault(plugin, {}).update(table)
         try:
             settings = cls(**values)
         except ValidationError as error:
             raise SettingsError(_explain_all(error, origins)) from None
         settings._origins.update(origins)
+        settings._plugins.update(plugins)
         return settings
 
     @property
@@ -246,6 +289,15 @@ class Settings(BaseSettings):
     def listen_conninfo(self) -> str | None:
         """Where to listen, if not at `conninfo`, likewise with its password."""
         return None if self.listen_url is None else self.listen_url.get_secret_value()
+
+    def of_plugin(self, name: str) -> dict[str, tuple[Any, str]]:
+        """Return what the sources say for a plugin, unchecked: by key, each value and where it stands."""
+        return dict(self._plugins.get(name, {}))
+
+    @property
+    def plugin_tables(self) -> tuple[str, ...]:
+        """Names of the plugins for which there are settings."""
+        return tuple(self._plugins)
 
     def describe(self) -> list[SettingLine]:
         """Return every setting with its value as text and where it comes from, secrets left out."""
@@ -264,25 +316,30 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: A name is unknown or a value cannot be used.
         """
-        return self.from_layers(explicit_layer(values, source, self.names()), self._as_layer())
+        below = self._as_layer()
+        if JOINED & values.keys():  # replaced, like everything else that is given here
+            below = replace(below, values={name: value for name, value in below.values.items() if name not in values})
+        return self.from_layers(explicit_layer(values, source, self.names()), below)
 
     def to_json(self) -> str:
         """Return everything, **the password too**, for a child process: through a pipe, never as an argument."""
         layer = self._as_layer()
-        return orjson.dumps({"values": layer.values, "origins": layer.origins}).decode()
+        return orjson.dumps(
+            {"values": layer.values, "origins": layer.origins, "plugins": layer.plugins}, default=str
+        ).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the settings that `to_json` wrote; neither the environment nor any file is read."""
         stored = orjson.loads(text)
-        return cls.from_layers(Layer(stored["values"], stored["origins"]))
+        return cls.from_layers(Layer(stored["values"], stored["origins"], stored["plugins"]))
 
     def _as_layer(self) -> Layer:
         values = self.model_dump(mode="json", by_alias=True) | {
             "database_url": self.conninfo,
             "listen_url": self.listen_conninfo,
         }
-        return Layer(values, self._origins)
+        return Layer(values, self._origins, self._plugins)
 
 
 def _as_text(value: object) -> str:

@@ -10,21 +10,23 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pgtasks.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 ExplicitSource = Literal["command line", "App", "call"]
 """Who gives explicit values: it decides how an error message names them."""
 
 ENVIRONMENT_PREFIX: Final = "PGTASKS_"
 PLUGIN_PREFIX: Final = "PGTASKS_PLUGIN_"
-"""Variables for plugins, which read and check them themselves."""
+"""Variables for plugins, `PGTASKS_PLUGIN_NAME__KEY`, which check them themselves."""
+JOINED: Final = frozenset({"plugins"})
+"""Lists to which every source adds, where for other settings the strongest one counts."""
 
 LIBPQ_VARIABLES: Final = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 """The variables of libpq that choose a database; a password or an SSL mode alone does not."""
@@ -38,6 +40,7 @@ PLUGIN_TABLE: Final = "plugin"
 _ARGUMENTS: Final = {
     "modules": "command line argument MODULE",
     "forbidden_flags": "command line option --forbidden-flag",
+    "plugins": "command line option --plugin",
 }
 
 # Kubernetes puts these into every container for a service that is called "pgtasks" or "pgtasks-something".
@@ -54,6 +57,8 @@ class Layer:
     """Setting's name → value as the source has it."""
     origins: Mapping[str, str]
     """Setting's name → where the value stands, in the words of a message."""
+    plugins: Mapping[str, Mapping[str, tuple[Any, str]]] = field(default_factory=dict)
+    """Plugin's name → its settings, each with where it stands."""
 
 
 def environment_name(name: str) -> str:
@@ -80,10 +85,13 @@ def explicit_name(name: str, source: ExplicitSource) -> str:
 
 def explicit_layer(values: Mapping[str, Any], source: ExplicitSource, known: Collection[str]) -> Layer:
     """Take values that code or the command line gives; each one that is present counts, also a `None`."""
+    place = explicit_name(PLUGIN_TABLE, source)
+    plugins = _plugins(values.get(PLUGIN_TABLE, {}), place, lambda plugin, key: f"{plugin}.{key} in {place}")
+    values = {name: value for name, value in values.items() if name != PLUGIN_TABLE}
     for name in values:
         if name not in known:
             raise SettingsError(f"{explicit_name(name, source)} is not a setting{did_you_mean(name, known)}")
-    return Layer(dict(values), {name: explicit_name(name, source) for name in values})
+    return Layer(values, {name: explicit_name(name, source) for name in values}, plugins)
 
 
 def environment_layer(environ: Mapping[str, str], known: Collection[str]) -> Layer:
@@ -94,8 +102,19 @@ def environment_layer(environ: Mapping[str, str], known: Collection[str]) -> Lay
     names = {environment_name(name): name for name in known}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    plugins: dict[str, dict[str, tuple[Any, str]]] = {}
     for variable, value in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(PLUGIN_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if variable.startswith(PLUGIN_PREFIX):
+            plugin, separator, key = variable.removeprefix(PLUGIN_PREFIX).lower().partition("__")
+            if separator:
+                plugins.setdefault(plugin.replace("_", "-"), {})[key] = (value, f"environment variable {variable}")
+            elif not _KUBERNETES.fullmatch(variable):
+                raise SettingsError(
+                    f"environment variable {variable} is not a setting: one of a plugin is {PLUGIN_PREFIX}NAME__KEY, "
+                    "with two underscores"
+                )
             continue
         if name := names.get(variable):
             # The service may be called like a setting: "pgtasks-health" has PGTASKS_HEALTH_PORT=tcp://….
@@ -112,7 +131,7 @@ def environment_layer(environ: Mapping[str, str], known: Collection[str]) -> Lay
         elif libpq:
             values["database_url"] = ""
             origins["database_url"] = f"environment variable{'s' * (len(libpq) > 1)} {', '.join(libpq)}"
-    return Layer(values, origins)
+    return Layer(values, origins, plugins)
 
 
 def file_layer(directory: Path, known: Collection[str]) -> Layer:
@@ -154,10 +173,10 @@ def split_list(text: str) -> list[Any]:
 
 def _table_layer(table: Mapping[str, Any], place: str, directory: Path, known: Collection[str]) -> Layer:
     values: dict[str, Any] = {}
+    plugins: Mapping[str, Mapping[str, tuple[Any, str]]] = {}
     for name, value in table.items():
         if name == PLUGIN_TABLE:
-            if not isinstance(value, dict) or not all(isinstance(inner, dict) for inner in value.values()):
-                raise SettingsError(f"{name!r} in {place} must hold a table for each plugin, [….plugin.NAME]")
+            plugins = _plugins(value, f"{name!r} in {place}", lambda plugin, key: f"'plugin.{plugin}.{key}' in {place}")
         elif name in known:
             values[name] = value
         elif name == "tool" and isinstance(value, dict):
@@ -166,7 +185,17 @@ def _table_layer(table: Mapping[str, Any], place: str, directory: Path, known: C
             raise SettingsError(f"{name!r} in {place} is not a setting{did_you_mean(name, known)}")
     if isinstance(relative := values.get("embedded_dir"), str):
         values["embedded_dir"] = directory / Path(relative).expanduser()
-    return Layer(values, {name: f"{name!r} in {place}" for name in values})
+    return Layer(values, {name: f"{name!r} in {place}" for name in values}, plugins)
+
+
+def _plugins(
+    value: object, place: str, origin: Callable[[str, str], str]
+) -> Mapping[str, Mapping[str, tuple[Any, str]]]:
+    if not isinstance(value, dict) or not all(isinstance(inner, dict) for inner in value.values()):
+        raise SettingsError(f"{place} must hold a table for each plugin, [….plugin.NAME]")
+    return {
+        plugin: {key: (inner, origin(plugin, key)) for key, inner in table.items()} for plugin, table in value.items()
+    }
 
 
 def _project_table(path: Path) -> dict[str, Any] | None:

@@ -127,9 +127,29 @@ def test_settings_in_both_files_of_a_directory_are_an_error(tmp_path: Path) -> N
 def test_tables_of_plugins_in_the_file_and_their_variables_are_theirs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("PGTASKS_PLUGIN_RATE_LIMIT__RATE", "5")
+    (tmp_path / "pyproject.toml").write_text("[tool.pgtasks.plugin.rate-limit]\nrate = 4\nburst = 2")
+    settings = load_settings({"plugin": {"sentry": {"dsn": "x"}}})
+    for read in (settings, Settings.from_json(settings.to_json())):
+        assert {key: value for key, (value, _) in read.of_plugin("rate-limit").items()} == {"rate": "5", "burst": 2}
+        assert {key: value for key, (value, _) in read.of_plugin("sentry").items()} == {"dsn": "x"}
+        assert read.of_plugin("rate-limit")["rate"][1] == "environment variable PGTASKS_PLUGIN_RATE_LIMIT__RATE"
+
+
+def test_a_variable_of_a_plugin_without_its_two_underscores_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGTASKS_PLUGIN_LIMITER_RATE", "5")
-    (tmp_path / "pyproject.toml").write_text("[tool.pgtasks.plugin.limiter]\nrate = 5")
-    assert load_settings().concurrency == 10
+    with pytest.raises(SettingsError, match=r"PGTASKS_PLUGIN_LIMITER_RATE is not a setting: .* two underscores"):
+        load_settings()
+
+
+def test_plugins_of_all_sources_are_added_up_in_the_order_of_loading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pgtasks.toml").write_text("plugins = ['of_file']")
+    monkeypatch.setenv("PGTASKS_PLUGINS", "of_environment,no:other")
+    settings = load_settings({"plugins": ["of_option"]}, source="command line")
+    assert settings.plugins == ("of_file", "of_environment", "no:other", "of_option")
+    assert Settings.from_json(settings.to_json()).plugins == settings.plugins
 
 
 def test_the_variables_of_a_kubernetes_service_called_pgtasks_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,379 @@
+"""Calling hooks: how the answers of each kind come together, and how the job is kept from what plugins do wrong.
+
+`Dispatch` is for all processes: what is called in the caller's thread, and observers. `LoopDispatch` adds what an event
+loop asks and waits for, with a limit. Where a hook has no implementation, `observer` and `has` say so beforehand, so
+that it costs its caller an `if`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pgtasks.errors import PluginError
+from pgtasks.logs import get_logger
+from pgtasks.plugins.lanes import Call, Lane, flush_at_exit, in_lane
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from pgtasks.plugins.implementation import Implementation
+
+T = TypeVar("T")
+log = get_logger("pgtasks.plugins")
+
+OBSERVER_SECONDS: Final = 30.0
+"""How long an observer may take for one call before it is given up."""
+_LOOK_SECONDS: Final = 0.5
+"""How often lanes are looked at meanwhile."""
+_FAILED: Final = object()
+
+
+class Dispatch:
+    """Calls the hooks of an App's plugins.
+
+    Args:
+        implementations: those of each hook, in the order in which they are called.
+        trace: whether to log every call, at level debug.
+    """
+
+    def __init__(self, implementations: Mapping[str, tuple[Implementation, ...]], *, trace: bool = False) -> None:
+        self._implementations = implementations
+        self._trace = trace
+        self._lanes: dict[str, Lane] = {}
+        self._observing: dict[str, Implementation] = {}
+        """Which observer each lane has called last."""
+        self._dropped: dict[str, int] = {}
+
+    def has(self, hook: str) -> bool:
+        """Whether any plugin implements this hook."""
+        return bool(self._implementations[hook])
+
+    def collect(self, hook: str, read: Callable[[Any], T], /, **given: Any) -> list[tuple[str, T]]:
+        """Return each plugin's name with what `read` makes of its answer, where that is not None."""
+        answers = []
+        for implementation in self._implementations[hook]:
+            answer = self._call(implementation, given, read)
+            if answer is not _FAILED and answer is not None:
+                answers.append((implementation.plugin, answer))
+        return answers
+
+    def decide(self, hook: str, read: Callable[[Any], T], /, **given: Any) -> T | None:
+        """Return the first answer that is not None."""
+        for implementation in self._implementations[hook]:
+            answer: Any = self._call(implementation, given, read)
+            if answer is not _FAILED and answer is not None:
+                return answer  # type: ignore[no-any-return]
+        return None
+
+    def change(self, hook: str, value: T, read: Callable[[Any, T], T], /, argument: str, **given: Any) -> T:
+        """Send a value, given as `argument`, through all implementations."""
+        for implementation in self._implementations[hook]:
+            answer = self._call(implementation, {**given, argument: value}, partial(_swap, read, value))
+            if answer is not _FAILED and answer is not None:
+                value = answer
+        return value
+
+    def observer(self, hook: str) -> Callable[..., None] | None:
+        """Return what tells all observers, from any thread and at once; None if there are none."""
+        implementations = self._implementations[hook]
+        if not implementations:
+            return None
+
+        def tell(**given: Any) -> None:
+            for implementation in implementations:
+                self._tell(implementation, given)
+
+        return tell
+
+    def tell(self, hook: str, /, **given: Any) -> None:
+        """Tell all observers of a hook that is called rarely."""
+        for implementation in self._implementations[hook]:
+            self._tell(implementation, given)
+
+    def wrap(self, hook: str, /, **given: Any) -> AbstractContextManager[None]:
+        """Return a context manager that enters those of all implementations; what they do wrong is only logged."""
+        return _Wrap([(one, given) for one in self._implementations[hook] if one.trusted], self._failed)
+
+    def flush(self, seconds: float) -> None:
+        """Wait until observers have been told all that they are to be told, or so many seconds."""
+        until = time.monotonic() + seconds
+        for lane in list(self._lanes.values()):
+            lane.flush(max(0.0, until - time.monotonic()))
+
+    # Observers
+
+    def _tell(self, implementation: Implementation, given: Mapping[str, Any]) -> None:
+        lane = self._lane(f"pgtasks-plugin-{implementation.plugin}")
+        if lane.full:
+            self._drop(implementation)
+        else:
+            lane.put(lambda: self._observe(implementation, given))
+
+    def _observe(self, implementation: Implementation, given: Mapping[str, Any]) -> None:
+        """Make one call of an observer, in its plugin's lane."""
+        if not implementation.trusted:
+            return
+        began = time.monotonic()
+        self._observing[f"pgtasks-plugin-{implementation.plugin}"] = implementation
+        try:
+            answer = implementation.call(given)
+            if inspect.iscoroutine(answer):
+                self._await(answer)
+        except BaseException as error:  # noqa: BLE001 - it is the plugin's
+            self._failed(implementation, error)
+        else:
+            implementation.succeeded()
+        self._traced(implementation, began)
+
+    def _await(self, answer: Coroutine[Any, Any, Any]) -> None:
+        """Wait for what an asynchronous observer does: here, in an event loop for the purpose."""
+        asyncio.run(_within(answer, OBSERVER_SECONDS))
+
+    def _drop(self, implementation: Implementation) -> None:
+        dropped = self._dropped[implementation.plugin] = self._dropped.get(implementation.plugin, 0) + 1
+        if dropped & (dropped - 1) == 0:  # the 1st, 2nd, 4th, …
+            log.warning(
+                "hook_calls_dropped", plugin=implementation.plugin, hook=implementation.hook.name, calls=dropped
+            )
+
+    def _lane(self, name: str) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes.setdefault(name, Lane(name))
+            flush_at_exit(lane)
+        return lane
+
+    # What is asked
+
+    def _call(self, implementation: Implementation, given: Mapping[str, Any], read: Callable[[Any], T]) -> Any:
+        """Call in this thread; an error of a hook that is not isolated is the caller's."""
+        hook = implementation.hook
+        if hook.isolated and not implementation.trusted:
+            return _FAILED
+        began = time.monotonic()
+        try:
+            answer = implementation.call(given)
+            if inspect.iscoroutine(answer):
+                answer.close()
+                raise _nonsense(implementation, "a coroutine, where nothing can wait for it")
+            answer = None if answer is None else self._read(implementation, answer, read)
+        except Exception as error:
+            if not hook.isolated:
+                raise
+            self._failed(implementation, error)
+            return _FAILED
+        implementation.succeeded()
+        self._traced(implementation, began)
+        return answer
+
+    def _read(self, implementation: Implementation, answer: Any, read: Callable[[Any], T]) -> T:
+        try:
+            return read(answer)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise _nonsense(implementation, f"{type(answer).__name__}: {error}") from None
+
+    def _failed(self, implementation: Implementation, error: BaseException | str) -> None:
+        text = implementation.failed(error)
+        name = implementation.hook.name
+        if name != "hook_error":
+            self.tell("hook_error", plugin=implementation.plugin, hook=name, error=text)
+
+    def _traced(self, implementation: Implementation, began: float) -> None:
+        if self._trace:
+            log.debug(
+                "hook_called",
+                plugin=implementation.plugin,
+                hook=implementation.hook.name,
+                seconds=round(time.monotonic() - began, 6),
+            )
+
+
+class LoopDispatch(Dispatch):
+    """Calls hooks from an event loop.
+
+    Args:
+        hooks: what has called them before.
+        limit: how many seconds an implementation may take for an answer.
+    """
+
+    def __init__(self, hooks: Dispatch, *, limit: float) -> None:
+        super().__init__(hooks._implementations, trace=hooks._trace)  # noqa: SLF001 - it takes their place
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._asked: set[asyncio.Task[Any]] = set()
+
+    async def collect_async(self, hook: str, read: Callable[[Any], T], /, **given: Any) -> list[tuple[str, T | None]]:
+        """Return each plugin's name with what `read` makes of its answer; plugins that have failed are left out.
+
+        All are asked at once.
+        """
+        implementations = self._implementations[hook]
+        answers = await asyncio.gather(*(self._ask(one, given, read) for one in implementations))
+        return [
+            (one.plugin, answer) for one, answer in zip(implementations, answers, strict=True) if answer is not _FAILED
+        ]
+
+    async def decide_async(self, hook: str, read: Callable[[Any], T], /, **given: Any) -> T | None:
+        """Return the first answer that is not None."""
+        for implementation in self._implementations[hook]:
+            answer: Any = await self._ask(implementation, given, read)
+            if answer is not _FAILED and answer is not None:
+                return answer  # type: ignore[no-any-return]
+        return None
+
+    async def change_async(self, hook: str, value: T, read: Callable[[Any, T], T], /, argument: str, **given: Any) -> T:
+        """Send a value, given as `argument`, through all implementations."""
+        for implementation in self._implementations[hook]:
+            answer: Any = await self._ask(implementation, {**given, argument: value}, partial(_swap, read, value))
+            if answer is not _FAILED and answer is not None:
+                value = answer
+        return value
+
+    async def watch(self) -> None:
+        """Give up observers that take too long, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for name, lane in list(self._lanes.items()):
+                call = lane.current
+                if call is not None and time.monotonic() - call.began > OBSERVER_SECONDS:
+                    lane.give_up()
+                    implementation = self._observing.get(name)
+                    if implementation is not None:
+                        implementation.waits_for(call)
+                        self._failed(implementation, f"took longer than {OBSERVER_SECONDS:g} s")
+
+    async def flushed(self, seconds: float) -> None:
+        """Wait until observers have been told all that they are to be told, or so many seconds."""
+        lanes = list(self._lanes.values())
+        if lanes:
+            ends = [asyncio.ensure_future(in_lane(lane, _nothing)) for lane in lanes]
+            _, left = await asyncio.wait(ends, timeout=seconds)
+            for end in left:
+                end.cancel()
+
+    def _await(self, answer: Coroutine[Any, Any, Any]) -> None:
+        future = asyncio.run_coroutine_threadsafe(_within(answer, OBSERVER_SECONDS), self._loop)
+        future.result()
+
+    async def _ask(self, implementation: Implementation, given: Mapping[str, Any], read: Callable[[Any], T]) -> Any:
+        """Call and wait for the answer, but not longer than the limit; an async one may not hear of its end in time."""
+        if not implementation.trusted:
+            return _FAILED
+        began = time.monotonic()
+        call = Call()
+        task = self._loop.create_task(self._answer(implementation, given, call), name=repr(implementation))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        try:
+            done, _ = await asyncio.wait([task], timeout=self._limit)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            implementation.waits_for(call)
+            if not implementation.is_async:
+                self._answering(implementation).give_up()
+            self._failed(implementation, f"took longer than {self._limit:g} s")
+            return _FAILED
+        try:
+            answer = task.result()
+            answer = None if answer is None else self._read(implementation, answer, read)
+        except asyncio.CancelledError:
+            self._failed(implementation, "cancelled itself")
+            return _FAILED
+        except Exception as error:  # noqa: BLE001 - it is the plugin's
+            self._failed(implementation, error)
+            return _FAILED
+        implementation.succeeded()
+        self._traced(implementation, began)
+        return answer
+
+    async def _answer(self, implementation: Implementation, given: Mapping[str, Any], call: Call) -> Any:
+        try:
+            if implementation.is_async:
+                return await implementation.call(given)
+            answer = await in_lane(self._answering(implementation), lambda: implementation.call(given), call)
+            return await answer if inspect.isawaitable(answer) else answer
+        except (SystemExit, KeyboardInterrupt) as error:  # the loop would end over it
+            raise PluginError(f"{type(error).__name__}: {error}") from None
+        finally:
+            if implementation.is_async:
+                call.ended = True
+
+    def _answering(self, implementation: Implementation) -> Lane:
+        return self._lane(f"pgtasks-plugin-{implementation.plugin}-answers")
+
+
+class _Wrap:
+    """Enters the context managers of several plugins, and leaves them in the opposite order."""
+
+    def __init__(
+        self,
+        wanted: list[tuple[Implementation, Mapping[str, Any]]],
+        failed: Callable[[Implementation, BaseException], None],
+    ) -> None:
+        self._wanted = wanted
+        self._failed = failed
+        self._entered: list[tuple[Implementation, AbstractContextManager[object]]] = []
+
+    def __enter__(self) -> None:
+        for implementation, given in self._wanted:
+            try:
+                manager = implementation.call(given)
+                if not (hasattr(manager, "__enter__") and hasattr(manager, "__exit__")):
+                    _close(manager)
+                    raise _nonsense(implementation, f"{type(manager).__name__}, which is no context manager")
+                manager.__enter__()
+            except BaseException as error:  # noqa: BLE001 - it is the plugin's
+                self._failed(implementation, error)
+            else:
+                self._entered.append((implementation, manager))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for implementation, manager in reversed(self._entered):
+            try:
+                manager.__exit__(kind, error, traceback)
+            except BaseException as raised:  # noqa: BLE001 - likewise
+                if raised is not error:
+                    self._failed(implementation, raised)
+                    continue
+            implementation.succeeded()
+
+
+def _swap(read: Callable[[Any, T], T], before: T, answer: Any) -> T:
+    return read(answer, before)
+
+
+async def _within(answer: Awaitable[Any], seconds: float) -> Any:
+    """Wait for something for so long; not for how it takes its cancellation."""
+    task = asyncio.ensure_future(answer)
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    if not done:
+        task.cancel()
+        raise TimeoutError(f"took longer than {seconds:g} s")
+    return task.result()
+
+
+def _nonsense(implementation: Implementation, what: str) -> PluginError:
+    return PluginError(
+        f"plugin {implementation.plugin!r} has answered hook {implementation.hook.name!r} with {what}; "
+        f"see `pgtasks plugins hooks {implementation.hook.name}`"
+    )
+
+
+def _close(answer: Any) -> None:
+    if inspect.iscoroutine(answer):
+        answer.close()
+
+
+def _nothing() -> None:
+    pass
