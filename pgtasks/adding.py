@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pgtasks.database import Database, Operation
     from pgtasks.job import Job, JobSpec
+    from pgtasks.plugins.producing import Outgoing
     from pgtasks.queue.bulk import Steps
     from pgtasks.queue.enqueue import Names
     from pgtasks.sql import Statements
@@ -49,9 +50,21 @@ class Adding:
         """The database."""
         raise NotImplementedError
 
+    @property
+    def outgoing(self) -> Outgoing:
+        """What plugins do to jobs that are added."""
+        raise NotImplementedError
+
     def add_spec(self, spec: JobSpec, connection: BlockingConnection = None, *, notify: bool = True) -> Job:
         """Add one job."""
         check_connection(connection, psycopg.Connection)
+        outgoing = self.outgoing
+        job = self._add_spec(outgoing.spec(spec), connection, notify=notify)
+        if outgoing.after is not None:
+            outgoing.after(jobs=[job])
+        return job
+
+    def _add_spec(self, spec: JobSpec, connection: BlockingConnection, *, notify: bool) -> Job:
         sql = self.statements
         if spec.job_key_mode != "unsafe_dedupe":
             return self._run(enqueue.add_job(sql, spec, notify=notify), connection)
@@ -70,6 +83,13 @@ class Adding:
     async def add_spec_async(self, spec: JobSpec, connection: AsyncConnection = None, *, notify: bool = True) -> Job:
         """Do what `add_spec` does."""
         check_connection(connection, psycopg.AsyncConnection)
+        outgoing = self.outgoing
+        job = await self._add_spec_async(outgoing.spec(spec), connection, notify=notify)
+        if outgoing.after is not None:
+            outgoing.after(jobs=[job])
+        return job
+
+    async def _add_spec_async(self, spec: JobSpec, connection: AsyncConnection, *, notify: bool) -> Job:
         sql = self.statements
         if spec.job_key_mode != "unsafe_dedupe":
             return await self._run_async(enqueue.add_job(sql, spec, notify=notify), connection)
@@ -95,7 +115,7 @@ class Adding:
     ) -> Sequence[Job] | int:
         """Add jobs that are given as specs, or as payloads of jobs like the template, in one transaction."""
         check_connection(connection, psycopg.Connection)
-        source = _Source(jobs)
+        source = _Source(jobs, self.outgoing, template)
         steps = self._steps(template, connection, notify=notify, returning=returning)
         try:
             with ExitStack() as transaction:
@@ -115,6 +135,7 @@ class Adding:
                 raise
             self._raise_better(error, connection, "add_jobs")
         source.raise_failure()
+        source.tell(step.value)
         return step.value
 
     async def add_many_async(
@@ -128,7 +149,7 @@ class Adding:
     ) -> Sequence[Job] | int:
         """Do what `add_many` does; the jobs may come from an asynchronous iterable, too."""
         check_connection(connection, psycopg.AsyncConnection)
-        source = _AsyncSource(jobs)
+        source = _AsyncSource(jobs, self.outgoing, template)
         steps = self._steps(template, connection, notify=notify, returning=returning)
         try:
             async with AsyncExitStack() as transaction:
@@ -148,6 +169,7 @@ class Adding:
                 raise
             self._raise_better(error, connection, "add_jobs")
         source.raise_failure()
+        source.tell(step.value)
         return step.value
 
     def _run(self, operation: Operation[T], connection: BlockingConnection) -> T:
@@ -206,9 +228,11 @@ class Adding:
 
 
 class _Source:
-    """The caller's jobs, as they are asked for."""
+    """The caller's jobs, as they are asked for, and as plugins want them to be added."""
 
-    def __init__(self, jobs: Iterable[Any]) -> None:
+    def __init__(self, jobs: Iterable[Any], outgoing: Outgoing, template: JobSpec | None) -> None:
+        self._outgoing = outgoing
+        self._template = template
         try:
             self._jobs = iter(jobs)
         except TypeError:
@@ -220,7 +244,7 @@ class _Source:
     def take(self, count: int) -> list[Any]:
         """Return so many jobs, fewer at the end."""
         try:
-            return list(islice(self._jobs, count))
+            return self._outgoing.jobs(list(islice(self._jobs, count)), self._template)
         except BaseException as error:
             self.failure = error
             raise
@@ -230,13 +254,18 @@ class _Source:
         if self.failure is not None:
             raise self.failure
 
+    def tell(self, added: Sequence[Job] | int) -> None:
+        """Tell plugins of what was added."""
+        if self._outgoing.after is not None and not isinstance(added, int):
+            self._outgoing.after(jobs=added)
+
 
 class _AsyncSource(_Source):
     """The same where the jobs may come from an asynchronous iterable."""
 
-    def __init__(self, jobs: Iterable[Any] | AsyncIterable[Any]) -> None:
+    def __init__(self, jobs: Iterable[Any] | AsyncIterable[Any], outgoing: Outgoing, template: JobSpec | None) -> None:
         self._later = aiter(jobs) if isinstance(jobs, AsyncIterable) else None
-        super().__init__(() if isinstance(jobs, AsyncIterable) else jobs)
+        super().__init__(() if isinstance(jobs, AsyncIterable) else jobs, outgoing, template)
 
     async def take_async(self, count: int) -> list[Any]:
         """Return so many jobs, fewer at the end."""
@@ -249,10 +278,10 @@ class _AsyncSource(_Source):
                 taken.append(job)
                 if len(taken) == count:
                     break
+            return self._outgoing.jobs(taken, self._template)
         except BaseException as error:
             self.failure = error
             raise
-        return taken
 
 
 def check_connection(connection: object, kind: type[Any]) -> None:

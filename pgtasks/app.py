@@ -16,6 +16,7 @@ from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
 from pgtasks.plugins import Dispatch, LoopDispatch, Plugins, Role, read_plugin_settings
 from pgtasks.plugins.flags import flags_function
+from pgtasks.plugins.producing import Outgoing
 from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.sql import Statements
@@ -78,7 +79,9 @@ class App(Adding):
         self.role = Role.PRODUCER
         """What this process is for."""
         self._hooks: Dispatch | None = None
-        self._codec: PayloadCodec | None = None
+        self._outgoing: Outgoing | None = None
+        self.codec: PayloadCodec | None = None
+        """What plugins have payloads stored with, once they are loaded."""
         self.plugin_models: dict[str, BaseModel] = {}
         """The settings that plugins have asked for, by their names."""
         self._explicit = settings
@@ -143,14 +146,24 @@ class App(Adding):
                 hooks.collect("configure", _ignored, app=self)
                 if self.role is not Role.SUPERVISOR:
                     hooks.collect("register_tasks", _ignored, app=self)
-                self._codec = hooks.decide("payload_codec", _codec, app=self)
+                self.codec = hooks.decide("payload_codec", _codec, app=self)
+                self._outgoing = Outgoing(hooks, self.codec)
                 self._hooks = hooks
             return self._hooks
 
+    @property
+    def outgoing(self) -> Outgoing:
+        """What plugins do to jobs that are added."""
+        if self._outgoing is None:
+            _ = self.hooks
+            assert self._outgoing is not None
+        return self._outgoing
+
     def use_loop(self) -> LoopDispatch:
         """Have hooks called from the running event loop, for as long as this process lives: a worker's."""
-        self._hooks = LoopDispatch(self.hooks, limit=self.settings.hook_timeout)
-        return self._hooks
+        hooks = LoopDispatch(self.hooks, limit=self.settings.hook_timeout)
+        self._hooks, self._outgoing = hooks, Outgoing(hooks, self.codec)
+        return hooks
 
     def session_statements(self) -> list[Any]:
         """Return the statements that plugins want each connection to begin with."""

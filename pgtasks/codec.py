@@ -76,7 +76,7 @@ def encode(value: Any, what: str = "payload") -> str:
         text = _dump(value)
     except TypeError:
         return _encode_exactly(value, what)
-    if "null" in text and not _is_finite(value):
+    if "null" in text and not (isinstance(value, orjson.Fragment) or _is_finite(value)):
         return _encode_exactly(value, what)
     return text
 
