@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     import psycopg
+    from pydantic import BaseModel
 
     from pgtasks.job import Job
     from pgtasks.registry import Registry
     from pgtasks.settings import Settings
 
-Model = TypeVar("Model")
+Model = TypeVar("Model", bound="BaseModel")
 
 
 class Role(enum.StrEnum):

@@ -238,8 +238,10 @@ class Completion(NamedTuple):
     """Whether the database has accepted the outcome already, in a transaction of the job's own."""
     exception: BaseException | None = None
     """What the handler has raised."""
+    timed_out: bool = False
+    """Whether the job was asked to stop over its time limit."""
     ran: bool = True
-    """Whether the handler was called; a job may go back, or be refused, before."""
+    """Whether it was started; a job may go back, or be refused, before."""
 
 
 def check_priority(priority: int) -> None:

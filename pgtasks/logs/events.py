@@ -28,6 +28,7 @@ EVENTS: Final = frozenset(
         "hook_calls_dropped",
         "hook_disabled",
         "hook_failed",
+        "job_cancelled",
         "job_failed",
         "job_lost",
         "job_retrying",

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pgtasks.errors import PluginError
+from pgtasks.hookspecs import Kind
 from pgtasks.logs import get_logger
 from pgtasks.plugins.lanes import Call, Lane, flush_at_exit, in_lane
 
@@ -53,6 +54,11 @@ class Dispatch:
     def has(self, hook: str) -> bool:
         """Whether any plugin implements this hook."""
         return bool(self._implementations[hook])
+
+    @property
+    def observes(self) -> bool:
+        """Whether any plugin implements a hook by which it is told of something."""
+        return any(one.hook.kind is Kind.OBSERVE for some in self._implementations.values() for one in some)
 
     def collect(self, hook: str, read: Callable[[Any], T], /, **given: Any) -> list[tuple[str, T]]:
         """Return each plugin's name with what `read` makes of its answer, where that is not None."""
@@ -234,6 +240,15 @@ class LoopDispatch(Dispatch):
             if answer is not _FAILED and answer is not None:
                 value = answer
         return value
+
+    def askers(self, hook: str, read: Callable[[Any], T]) -> list[Callable[..., Awaitable[T | None]]]:
+        """Return a function for each implementation that asks it and returns None if it has failed."""
+
+        async def ask(implementation: Implementation, /, **given: Any) -> T | None:
+            answer = await self._ask(implementation, given, read)
+            return None if answer is _FAILED else answer
+
+        return [partial(ask, implementation) for implementation in self._implementations[hook]]
 
     async def watch(self) -> None:
         """Give up observers that take too long, until cancelled."""

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pgtasks.database import Operation
     from pgtasks.job import Completion, Job
     from pgtasks.worker.link import DatabaseLink
+    from pgtasks.worker.planning import Planner
 
 T = TypeVar("T")
 _AHEAD_SECONDS = 0.02
@@ -67,8 +68,7 @@ class Claimer:
 
     Args:
         link: the database.
-        tasks: names of the tasks that this worker runs.
-        forbidden_flags: flags of jobs to leave alone.
+        planner: says what each claim asks for.
         concurrency: slots of this process.
         free_slots: how many of them have no job.
         handed_over: how many jobs from the queue were handed over without a slot.
@@ -76,6 +76,7 @@ class Claimer:
         on_change: called after each claim, and before it, so that the process can publish its state.
         on_answer: called when a claim was answered, or could not be since the database is away or refuses it.
         on_full: called when a claim brought all that was asked for.
+        on_claimed: called with what a claim has brought, or None.
         on_stuck: called when jobs wait that cannot be started soon; whoever is, gives back what it takes back.
         give_back: takes jobs that came too late.
         register: makes the worker known, before its first claim.
@@ -86,8 +87,7 @@ class Claimer:
         self,
         link: DatabaseLink,
         *,
-        tasks: Sequence[str],
-        forbidden_flags: Sequence[str],
+        planner: Planner,
         concurrency: int,
         free_slots: Callable[[], int],
         handed_over: Callable[[], int],
@@ -95,6 +95,7 @@ class Claimer:
         on_change: Callable[[], None],
         on_answer: Callable[[], None],
         on_full: Callable[[], None],
+        on_claimed: Callable[..., None] | None,
         on_stuck: Callable[[], None],
         give_back: Callable[[list[Job]], None],
         register: Operation[None],
@@ -103,8 +104,7 @@ class Claimer:
         self.queue: deque[Job] = deque()
         self.started_claims = 0
         self._link = link
-        self._tasks = tasks
-        self._forbidden_flags = forbidden_flags
+        self._planner = planner
         self._concurrency = concurrency
         self._free_slots = free_slots
         self._handed_over = handed_over
@@ -112,6 +112,7 @@ class Claimer:
         self._on_change = on_change
         self._on_answer = on_answer
         self._on_full = on_full
+        self._on_claimed = on_claimed
         self._on_stuck = on_stuck
         self._give_back = give_back
         self._register = register
@@ -121,6 +122,7 @@ class Claimer:
         self._backoff = Backoff()
         self._marks = Marks()
         self._full_look: asyncio.TimerHandle | None = None
+        self._narrow_look: asyncio.TimerHandle | None = None
         self._wanted = asyncio.Event()
         self._exhausted = False
         self._claiming = False
@@ -195,6 +197,9 @@ class Claimer:
             if completion.job.queue is not None:
                 self._turns.end(completion.job.queue)
             return False
+        if completion.job.queue in self._planner.current.forbidden_queues:
+            self._turns.end(completion.job.queue or "")
+            return False
         return self._turns.goes_on(completion, time.monotonic(), self._marks.pause)
 
     async def advance(self, completions: Sequence[Completion]) -> set[int] | None:
@@ -206,8 +211,9 @@ class Claimer:
         link = self._link
         async with self._advancing:
             try:
+                plan = self._planner.current
                 advanced = await self._ask_for_jobs(
-                    advance_queues(link.statements, link.worker_id, self._tasks, self._forbidden_flags, completions)
+                    advance_queues(link.statements, link.worker_id, plan.tasks, list(plan.forbidden_flags), completions)
                 )
             except Exception as error:
                 if not (is_evicted(error) or self._link.forgives(error, "advance_queues")):
@@ -215,6 +221,8 @@ class Claimer:
                 advanced = None  # who has called ends the jobs in the usual way
                 self.look_again()
             jobs = advanced.jobs if advanced is not None else []
+            if jobs and self._on_claimed is not None:
+                self._on_claimed(jobs=jobs)
             for queue in {completion.job.queue for completion in completions}.difference(job.queue for job in jobs):
                 if queue is not None:
                     self._turns.end(queue)
@@ -294,8 +302,13 @@ class Claimer:
         self._exhausted = not jobs and free > 0 and not self._wanted.is_set()
         if self._exhausted and not full:
             self._look_fully_when_due()
-        if jobs and len(jobs) == limit:
-            self._on_full()
+        if self._exhausted and self._planner.pause is not None:
+            self._look_when_plugins_may_let_more_in(self._planner.pause)
+        if jobs:
+            if len(jobs) == limit:
+                self._on_full()
+            if self._on_claimed is not None:
+                self._on_claimed(jobs=jobs)
         self._on_change()
         return bool(jobs)
 
@@ -332,6 +345,11 @@ class Claimer:
         pause = max(0.0, self._marks.full_at - time.monotonic())
         self._full_look = asyncio.get_running_loop().call_later(pause, self.look_again)
 
+    def _look_when_plugins_may_let_more_in(self, pause: float) -> None:
+        if self._narrow_look is not None:
+            self._narrow_look.cancel()
+        self._narrow_look = asyncio.get_running_loop().call_later(pause, self.look_again)
+
     async def _ask(self, limit: int, free: int) -> tuple[list[Job], bool]:
         """Return what a claim brings, and whether it was a full look."""
         # A new connection may lead to a server that has taken over from another, and never heard of this worker.
@@ -344,9 +362,18 @@ class Claimer:
             self._reconcile_at = _next_reconciliation()
         if limit == 0:
             return [], True
-        near = self._marks.near(time.monotonic())
+        plan = await self._planner.plan(limit, free)
+        if plan.limit == 0 or not plan.tasks or self._suspended or self._stopping.is_set():
+            return [], True
+        near = None if self._planner.changed else self._marks.near(time.monotonic())
         operation = claim_jobs(
-            self._link.statements, self._link.worker_id, self._tasks, self._forbidden_flags, limit, free, near
+            self._link.statements,
+            self._link.worker_id,
+            plan.tasks,
+            list(plan.forbidden_flags),
+            plan.limit,
+            free,
+            near,
         )
         claimed = await self._ask_for_jobs(operation)
         self._marks.looked(claimed, time.monotonic(), full=near is None)

@@ -58,10 +58,17 @@ class Queues(Protocol):
 
 
 class Completer:
-    """Writes completions and calls `on_written` with those of each batch."""
+    """Writes completions; calls `on_end` with each and its job's state, and then `on_written` with a batch of them."""
 
-    def __init__(self, link: DatabaseLink, on_written: Callable[[list[Completion]], None], queues: Queues) -> None:
+    def __init__(
+        self,
+        link: DatabaseLink,
+        on_written: Callable[[list[Completion]], None],
+        queues: Queues,
+        on_end: Callable[[Completion, str | None], None] | None = None,
+    ) -> None:
         self._link = link
+        self._on_end = on_end
         self._queues = queues
         self._on_written = on_written
         self._waiting: list[Completion] = []
@@ -131,7 +138,7 @@ class Completer:
             unwritten += [completion for completion in going_on if completion.job.id not in states]
         others, tries = await self._finish(unwritten)
         states |= others
-        untold = not (self._refused or log.is_enabled_for(logging.INFO))
+        untold = not (self._refused or self._on_end is not None or log.is_enabled_for(logging.INFO))
         written = []
         for completion in batch:
             state = "deleted" if completion.written else states.get(completion.job.id)
@@ -145,6 +152,8 @@ class Completer:
                 if self._refused:
                     self._refused.discard(completion.job.claim)
                 _report(completion, state, retried=tries > 1 or unknown)
+                if self._on_end is not None:
+                    self._on_end(completion, state)
                 written.append(completion)
         if self._busy and self._busy_later is None:
             self._busy_later = asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
@@ -230,6 +239,8 @@ def _report(completion: Completion, state: str | None, *, retried: bool) -> None
         log.warning("job_lost", outcome=outcome.kind.value, perhaps_written=retried, **keys)
     elif outcome.kind is OutcomeKind.SUCCESS:
         log.info("job_succeeded", **keys)
+    elif outcome.kind is OutcomeKind.CANCEL:
+        log.info("job_cancelled", reason=outcome.error, **keys)
     elif outcome.error is None:
         log.info("job_returned", state=state, **keys)
     else:

@@ -22,9 +22,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.context import JobContext
-from pgtasks.errors import JobAbortedError, PayloadError
+from pgtasks.errors import JobAbortedError, JobTimeoutError, PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
 from pgtasks.logs import enter_job, get_logger
+from pgtasks.plugins.payloads import decode_payload
 from pgtasks.worker import forked
 from pgtasks.worker.failure import describe
 from pgtasks.worker.forked import end_forked_child
@@ -36,20 +37,24 @@ if TYPE_CHECKING:
 
     from pgtasks.app import App
     from pgtasks.job import Job
+    from pgtasks.plugins import LoopDispatch
     from pgtasks.tasks import AnyTask
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
 _task_log = get_logger("pgtasks.task")
 
-_Start = tuple[int, "Job", Run]
+_Start = tuple[int, "Job", Run, "AnyTask | None"]
+
+_TOLD_OF_EXCEPTIONS = ("retry_decision", "job_retrying", "job_failed", "job_aborted", "job_finished")
+"""Hooks for which what a handler has raised is kept until its end is written, with all that its traceback holds."""
 
 
 class Executor:
     """Runs up to `concurrency` jobs at a time and calls `on_ended` in the loop's thread for each that ended.
 
     It calls `on_no_thread` if a job cannot run since the system gives no thread. Threads ask `may_start`, before they
-    start a job by themselves, whether this process may still start any.
+    start a job by themselves, whether this process may still start any. `hooks` are those of plugins.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Executor:
         on_ended: Callable[[list[Completion]], None],
         on_no_thread: Callable[[], None],
         may_start: Callable[[], bool],
+        hooks: LoopDispatch,
     ) -> None:
         self._app = app
         self._slots = slots
@@ -69,6 +75,13 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         # Each job starts from the context of the process, so that no context variable leaks from one into another.
         self._context = contextvars.copy_context()
+        self._hooks = hooks
+        self._codec = app.codec
+        self._on_started = hooks.observer("job_started")
+        self._on_timeout = hooks.observer("job_timed_out")
+        self._wraps = hooks.has("job_context")
+        self._hooked = self._wraps or self._on_started is not None
+        self._keeps_exceptions = any(map(hooks.has, _TOLD_OF_EXCEPTIONS))
         self._unlimited = Run(self._context)
         self._limited: dict[int, LimitedRun] = {}
         self._limits = limits_of(app)
@@ -105,15 +118,15 @@ class Executor:
         """The ids of the jobs that run, or were handed over."""
         return [job.id for job in self._held.values()]
 
-    def start(self, job: Job) -> None:
-        """Run `job` in a free slot."""
+    def start(self, job: Job, instead: AnyTask | None = None) -> None:
+        """Run `job` in a free slot: with the handler of its task, or that of another one."""
         self._held[id(job)] = job
         slot = self._free.pop()
         run = self._unlimited
         if self._limits and (limit := self._limits.get(job.task)) is not None:
-            run = self._limited[slot] = LimitedRun(self._context, limit, job, slot, self._slots)
+            run = self._limited[slot] = LimitedRun(self._context, limit, job, slot, self._slots, self._on_timeout)
         self._slots.take(slot, job)
-        task = self._app.registry[job.task]
+        task = instead or self._app.registry[job.task]
         if task.is_async:
             running = self._loop.create_task(self._run_async(slot, job, task, run), context=run.context.copy())
             self._tasks[slot] = running
@@ -121,7 +134,7 @@ class Executor:
                 run.task = running
         else:
             try:
-                self._threads.submit((slot, job, run))
+                self._threads.submit((slot, job, run, instead))
             except RuntimeError as error:
                 # No thread can be had, and there is none: it is not the job's fault.
                 log.error("no_thread", error=str(error))  # noqa: TRY400 - nothing to learn from our own stack
@@ -176,9 +189,10 @@ class Executor:
 
     def _run_in_thread(self, start: _Start) -> None:
         """Run a job, and then what was handed over, until there is none or a job has not succeeded."""
-        slot, job, run = start
+        slot, job, run, instead = start
         while True:
-            completion: Completion = run.context.copy().run(self._run_plain, job, run)
+            task = instead or self._app.registry[job.task]
+            completion: Completion = run.context.copy().run(self._run_plain, job, task, run)
             # The slot remembers a failure until it is written, in case this process dies.
             following = self._take_ready() if completion.outcome is SUCCESS else None
             if following is None:
@@ -187,47 +201,92 @@ class Executor:
             self._slots.leave(slot)
             self._slots.take(slot, following)
             self._end(None, completion)
-            job, run = following, self._unlimited
+            job, run, instead = following, self._unlimited, None
 
     def _take_ready(self) -> Job | None:
         return self.next_ready() if self._ready and self._may_start() else None
 
-    def _run_plain(self, job: Job, run: Run) -> Completion:
-        task = self._app.registry[job.task]
+    def _run_plain(self, job: Job, task: AnyTask, run: Run) -> Completion:
         transactional = task.options.transactional
         enter_job(job)
         began = time.monotonic()
         try:
-            if (outcome := _unreadable(task, job)) is None:
+            if (outcome := self._unreadable(task, job)) is None:
                 if transactional:
                     with job_transaction(self._app, job) as connection:
-                        _call(task, _arguments(task, job, run, connection))
+                        self._call(job, task, _arguments(task, job, run, connection))
+                elif self._hooked:
+                    self._call(job, task, _arguments(task, job, run))
                 else:
                     _call(task, _arguments(task, job, run))
                 outcome = SUCCESS
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
-            outcome = run.outcome_of(error)
+            return self._failure(job, run, error, began)
         if run.deadline is not None:
             run.end()
         return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS)
+
+    def _failure(self, job: Job, run: Run, error: BaseException, began: float) -> Completion:
+        outcome = run.outcome_of(error)
+        if run.deadline is not None:
+            run.end()
+        seconds = time.monotonic() - began
+        timed_out = isinstance(run.abort.error, JobTimeoutError)
+        return Completion(
+            job, outcome, seconds, exception=error if self._keeps_exceptions else None, timed_out=timed_out
+        )
+
+    def _call(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> None:
+        """Call a plain handler, with what plugins have around it."""
+        if self._on_started is not None:
+            self._on_started(job=job)
+        if self._wraps:
+            with self._hooks.wrap("job_context", job=job, task=task):
+                _call(task, arguments)
+        else:
+            _call(task, arguments)
+
+    async def _call_async(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> None:
+        if self._on_started is not None:
+            self._on_started(job=job)
+        if self._wraps:
+            with self._hooks.wrap("job_context", job=job, task=task):
+                await _call_async(task, arguments)
+        else:
+            await _call_async(task, arguments)
 
     async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
         enter_job(job)
         began = time.monotonic()
         try:
-            if (outcome := _unreadable(task, job)) is None:
+            if (outcome := self._unreadable(task, job)) is None:
                 if transactional:
                     async with async_job_transaction(self._app, job) as connection:
-                        await _call_async(task, _arguments(task, job, run, connection))
+                        await self._call_async(job, task, _arguments(task, job, run, connection))
+                elif self._hooked:
+                    await self._call_async(job, task, _arguments(task, job, run))
                 else:
                     await _call_async(task, _arguments(task, job, run))
                 outcome = SUCCESS
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
-            outcome = run.outcome_of(error)
+            self._end(slot, self._failure(job, run, error, began))
+            return
         if run.deadline is not None:
             run.end()
         self._end(slot, Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS))
+
+    def _unreadable(self, task: AnyTask, job: Job) -> Outcome | None:
+        """Decode a payload that the handler can see; return what becomes of a job with which that can never be done."""
+        if not (task.takes_payload or task.takes_context):
+            return None
+        try:
+            if self._codec is not None:
+                decode_payload(job, self._codec)
+            _ = job.payload
+        except PayloadError as error:
+            return Outcome(OutcomeKind.FAIL, describe(error))
+        return None
 
     def _end(self, slot: int | None, completion: Completion) -> None:
         """Hand a completion over to the loop, from any thread, and the slot, unless that has its next job."""
@@ -286,16 +345,6 @@ class _Threads:
         while True:
             self._run(self._queue.get())
             self._idle.release()
-
-
-def _unreadable(task: AnyTask, job: Job) -> Outcome | None:
-    """Decode a payload that the handler can see; return what becomes of a job with which that can never be done."""
-    if task.takes_payload or task.takes_context:
-        try:
-            _ = job.payload
-        except PayloadError as error:
-            return Outcome(OutcomeKind.FAIL, describe(error))
-    return None
 
 
 def _arguments(task: AnyTask, job: Job, run: Run, connection: Any = None) -> tuple[Any, ...]:

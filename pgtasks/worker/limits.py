@@ -29,6 +29,7 @@ from pgtasks.worker.failure import describe
 
 if TYPE_CHECKING:
     import contextvars
+    from collections.abc import Callable
 
     from pgtasks.app import App
     from pgtasks.errors import JobAbortedError
@@ -110,13 +111,22 @@ class Run:
 class LimitedRun(Run):
     """The run of a job that has a time limit, from its start on."""
 
-    __slots__ = ("_job", "_limit", "_slot", "_slots", "_timer")
+    __slots__ = ("_job", "_limit", "_on_timeout", "_slot", "_slots", "_timer")
 
-    def __init__(self, context: contextvars.Context, limit: Limit, job: Job, slot: int, slots: ProcessSlots) -> None:
+    def __init__(
+        self,
+        context: contextvars.Context,
+        limit: Limit,
+        job: Job,
+        slot: int,
+        slots: ProcessSlots,
+        on_timeout: Callable[..., None] | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         super().__init__(context, now + limit.timeout)
         self._limit = limit
+        self._on_timeout = on_timeout
         self._job = job
         self._slot = slot
         self._slots = slots
@@ -148,6 +158,8 @@ class LimitedRun(Run):
             timeout=self._limit.timeout,
             message="asked to stop",
         )
+        if self._on_timeout is not None:
+            self._on_timeout(job=job, timeout=self._limit.timeout)
         self.ask_to_stop(self._limit.error)
         if self.task is not None:
             cancel_soon(self.task)

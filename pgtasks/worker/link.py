@@ -65,13 +65,21 @@ class DatabaseLink:
         database: the connections.
         statements: what is asked on them.
         worker_id: who asks.
+        on_outage: called with the error when the database turns out to be away.
 
     Two statements run at a time, apart from heartbeats, which wait for nothing, and housekeeping, which has one turn of
     its own.
     """
 
-    def __init__(self, database: Database, statements: Statements, worker_id: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        statements: Statements,
+        worker_id: str,
+        on_outage: Callable[..., None] | None = None,
+    ) -> None:
         self.database = database
+        self._on_outage = on_outage
         self._turns = asyncio.Semaphore(2)
         self._housekeeping = asyncio.Semaphore(1)
         self.statements = statements
@@ -167,6 +175,8 @@ class DatabaseLink:
         if not self._away:
             self._away = True
             log.warning("database_unavailable", error=reason_of(error))
+            if self._on_outage is not None:
+                self._on_outage(error=reason_of(error))
 
     def _note_answer(self, statement: str) -> None:
         """Note that the database can be used, and log it if that is news."""

@@ -23,23 +23,28 @@ from pgtasks.job import RETURN, Completion, OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import release_worker
 from pgtasks.queue.workers import register_worker
+from pgtasks.worker.admission import Admission
 from pgtasks.worker.claimer import Claimer
 from pgtasks.worker.completer import Completer
+from pgtasks.worker.decisions import Decisions
 from pgtasks.worker.ending import end_tasks
 from pgtasks.worker.executor import Executor
 from pgtasks.worker.heartbeats import HeartbeatWatch
 from pgtasks.worker.link import Backoff, DatabaseLink
 from pgtasks.worker.member import this_host
+from pgtasks.worker.planning import ForbiddenFlagsCache, Planner
 from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
 from pgtasks.worker.recycling import Recycling
 from pgtasks.worker.slots import ProcessView
 from pgtasks.worker.stacks import write_tasks, write_threads_on_usr1
+from pgtasks.worker.telling import Ends
 
 if TYPE_CHECKING:
     import socket
 
     from pgtasks.app import App
     from pgtasks.job import Job
+    from pgtasks.plugins import LoopDispatch, ProcessInfo
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
@@ -48,6 +53,8 @@ _CANCEL_SECONDS = 1.0
 """How long cancelled handlers may take to end when the process aborts."""
 _LAST_WORDS_SECONDS = 5.0
 """How long the database may take to be told of what ended, when the process aborts."""
+_GOODBYE_SECONDS = 1.0
+"""How long plugins may take to hear of the process's end, when it aborts."""
 _LOOK_SECONDS = 0.05
 """How often to ask meanwhile whether what holds that up is over."""
 _TICK_SECONDS = 1.0
@@ -61,43 +68,55 @@ class WorkerProcess:
 
     Args:
         app: the application, as the zygote imported it.
-        worker_id: who the process is in the database.
+        process: which one this is, and who it is in the database.
+        hooks: those of plugins.
         control: socket to the supervisor; when it closes, the supervisor is gone.
         slots: this process's part of the slot table.
     """
 
-    def __init__(self, app: App, worker_id: str, control: socket.socket, slots: ProcessSlots) -> None:
+    def __init__(
+        self, app: App, process: ProcessInfo, hooks: LoopDispatch, control: socket.socket, slots: ProcessSlots
+    ) -> None:
         settings = app.settings
+        worker_id = process.worker_id
+        self._process = process
+        self._hooks = hooks
         self._control = control
         self._slots = slots
         self._loop = asyncio.get_running_loop()
         database = Database(
             app.database.conninfo, max_connections=_CONNECTIONS, application_name=f"pgtasks {worker_id}"
         )
-        self._link = DatabaseLink(database, app.statements, worker_id)
+        database.session_statements = app.session_statements()
+        self._link = DatabaseLink(database, app.statements, worker_id, hooks.observer("database_error"))
         if any(task.options.transactional for task in app.registry):
             # Each of their jobs has a connection for as long as it runs, and may want another one meanwhile.
             app.database.make_room(2 * settings.concurrency)
         self._executor = Executor(
-            app, settings.concurrency, slots, self._ended, self._on_no_thread, lambda: self._heartbeats.fresh
+            app, settings.concurrency, slots, self._ended, self._on_no_thread, lambda: self._heartbeats.fresh, hooks
         )
+        self._admission = Admission(hooks, self._loop, self._pump, self._refused)
+        self._decisions = Decisions(hooks, self._loop, self._write)
+        self._ends = Ends(hooks)
         self._claimer = Claimer(
             self._link,
-            tasks=app.registry.names,
-            forbidden_flags=settings.forbidden_flags,
+            planner=Planner(hooks, ForbiddenFlagsCache(hooks, app, settings.forbidden_flags), app.registry.names),
             concurrency=settings.concurrency,
             free_slots=lambda: self._executor.free,
-            handed_over=lambda: self._executor.ready,
-            known_ids=lambda: self._executor.held_ids + self._completer.pending_ids,
+            handed_over=lambda: self._executor.ready + self._admission.count,
+            known_ids=self._known_ids,
             on_change=self._pump,
             on_answer=self._on_answer,
             on_full=lambda: self._tell(FromWorker.MORE),
+            on_claimed=hooks.observer("jobs_claimed"),
             on_stuck=self._on_stuck,
             give_back=self._give_back,
             register=register_worker(app.statements, worker_id, this_host(worker_id.rpartition("-")[0]), os.getpid()),
             on_evicted=self._evict,
         )
-        self._completer = Completer(self._link, self._written, self._claimer)
+        self._completer = Completer(
+            self._link, self._written, self._claimer, self._ends.tell if self._ends.active else None
+        )
         self._heartbeats = HeartbeatWatch(
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
         )
@@ -128,6 +147,8 @@ class WorkerProcess:
             self._loop.create_task(self._tick(), name="tick"),
             self._loop.create_task(self._heartbeats.run(), name="heartbeat watch"),
         ]
+        if self._hooks.observes:
+            loops.append(self._loop.create_task(self._hooks.watch(), name="plugin watch"))
         for loop in loops:
             loop.add_done_callback(lambda _: self._stopped.set())
         self._claimer.look_again()
@@ -142,15 +163,25 @@ class WorkerProcess:
             return await self._abort()
         await end_tasks(loops)
         await self._retire()
+        await self._say_goodbye(_LAST_WORDS_SECONDS)
         await self._link.database.aclose()
         return Exit.DRAINED
+
+    async def _say_goodbye(self, seconds: float) -> None:
+        """Tell plugins that the process ends, and give them a moment for it."""
+        self._hooks.tell("worker_process_shutdown", process=self._process)
+        await self._hooks.flushed(seconds)
 
     def drain(self) -> None:
         """Start nothing more; give back what waits; stop when the running jobs have ended."""
         if not self._draining:
             self._draining = True
-            self._give_back(self._executor.take_back() + self._claimer.stop())
+            self._hooks.tell("worker_draining", process=self._process)
+            self._give_back(self._take_back() + self._claimer.stop())
             self._pump()
+
+    def _take_back(self) -> list[Job]:
+        return self._executor.take_back() + self._admission.take_back()
 
     def abort(self) -> None:
         """Do not wait for the running jobs."""
@@ -192,17 +223,17 @@ class WorkerProcess:
 
     def _suspend(self) -> None:
         """Hold no job any more: others may have been given them."""
-        self._give_back(self._executor.take_back() + self._claimer.suspend())
+        self._give_back(self._take_back() + self._claimer.suspend())
         self._executor.ask_to_stop("the heartbeats of the worker do not go through, so its jobs may be given to others")
 
     def _on_stuck(self) -> None:
         """Leave to others what waits behind jobs that take long."""
-        self._give_back(self._executor.take_back() + self._claimer.take_back())
+        self._give_back(self._take_back() + self._claimer.take_back())
         self._pump()
 
     def _on_no_thread(self) -> None:
         """Leave the jobs to others for a while: those that are given back would be claimed again at once."""
-        self._give_back(self._executor.take_back() + self._claimer.suspend())
+        self._give_back(self._take_back() + self._claimer.suspend())
         self._loop.call_later(self._threadless.next_pause(), self._resume)
 
     def _resume(self) -> None:
@@ -231,6 +262,7 @@ class WorkerProcess:
         if not self._ready:
             self._ready = True
             self._tell(FromWorker.READY)
+            self._hooks.tell("worker_ready", process=self._process)
 
     def _tell(self, message: bytes) -> None:
         # The supervisor may be gone, or so busy that the socket is full of hints: both are noticed elsewhere.
@@ -238,7 +270,10 @@ class WorkerProcess:
             self._control.send(message)
 
     def _ended(self, completions: list[Completion]) -> None:
-        self._completer.add(completions)
+        if self._decisions.active:
+            self._decisions.take(completions)
+        else:
+            self._completer.add(completions)
         self._claimer.ended(completions)
         if self._recycling.count(len(completions)) and self._recycling_reason is None:
             self._recycle_if_due()
@@ -253,14 +288,29 @@ class WorkerProcess:
         self._claimer.unlocked(completions)
         self._pump()
 
+    def _write(self, completions: list[Completion]) -> None:
+        self._completer.add(completions)
+        self._pump()
+
+    def _refused(self, completions: list[Completion]) -> None:
+        self._completer.add(completions)
+
     def _give_back(self, jobs: list[Job]) -> None:
-        self._completer.add([Completion(job, RETURN) for job in jobs])
+        self._completer.add([Completion(job, RETURN, ran=False) for job in jobs])
+
+    def _known_ids(self) -> list[int]:
+        """The ids of all jobs that this process holds, but for those in the claimer's queue."""
+        known = self._executor.held_ids + self._completer.pending_ids
+        return known + self._admission.ids + self._decisions.ids
 
     def _pump(self) -> None:
         """Start what can be started, and say how things stand."""
         queue, executor = self._claimer.queue, self._executor
         # The watch may not have looked yet, as after the process, or the whole host, has slept.
-        if (queue or executor.ready) and self._heartbeats.look() and not self._completer.full:
+        if self._admission.active:
+            if (queue or self._admission.count) and self._heartbeats.look() and not self._completer.full:
+                self._start_admitted()
+        elif (queue or executor.ready) and self._heartbeats.look() and not self._completer.full:
             while executor.free and (job := executor.next_ready() or (queue.popleft() if queue else None)):
                 executor.start(job)
             while queue and not executor.free and executor.takes(queue[0]):
@@ -272,12 +322,21 @@ class WorkerProcess:
         elif not self._reported_idle:
             self._reported_idle = True
             self._tell(FromWorker.IDLE)
-        if self._draining and not (view.running or view.finishing or self._claimer.claiming):
+        if self._draining and not (view.running or view.finishing or self._admission.count or self._claimer.claiming):
             self._stopped.set()
 
+    def _start_admitted(self) -> None:
+        """Start what plugins have admitted, and ask them about what comes next."""
+        queue, executor, admission = self._claimer.queue, self._executor, self._admission
+        while executor.free and (admitted := admission.next()) is not None:
+            executor.start(*admitted)
+        room = min(len(queue), executor.free - admission.count)
+        if room > 0:
+            admission.ask([queue.popleft() for _ in range(room)])
+
     def _view(self) -> ProcessView:
-        running, finishing = self._executor.running, self._completer.pending
-        queued = len(self._claimer.queue) + self._executor.ready
+        running, finishing = self._executor.running, self._completer.pending + self._decisions.count
+        queued = len(self._claimer.queue) + self._executor.ready + self._admission.count
         return ProcessView(
             started_claims=self._claimer.started_claims,
             running=running,
@@ -314,6 +373,7 @@ class WorkerProcess:
                 await self._completer.flushed()
                 if self._orphaned:
                     await self._retire()
+                await self._say_goodbye(_GOODBYE_SECONDS)
         except Exception as error:
             if not is_outage(error):
                 raise

@@ -43,6 +43,7 @@ from pgtasks.logs import (
     configure_worker_logging,
     get_logger,
 )
+from pgtasks.plugins import ProcessInfo, Role
 from pgtasks.settings import Settings
 from pgtasks.worker.leftovers import open_descriptors, refuse_leftovers
 from pgtasks.worker.process import WorkerProcess
@@ -141,14 +142,17 @@ class Zygote:
         sys.path[:] = path
         try:
             self._app = app = load_app(modules)
+            app.assume(Role.WORKER)
             app.override(explicit)
             settings = app.settings
+            _ = app.hooks  # loads the plugins, which may add tasks
             refuse_leftovers(self._own)
             _refuse_too_little_memory(settings)
         except PgtasksError as error:
             self._lines.send(failed={"message": str(error), "exit_code": error.exit_code})
             return
-        if (settings.log_level, settings.log_format) != tuple(log_as):
+        by_plugin = app.hooks.decide("setup_logging", bool, level=settings.log_level, format=settings.log_format)
+        if not by_plugin and (settings.log_level, settings.log_format) != tuple(log_as):
             configure_worker_logging(settings.log_level, settings.log_format)
         adopt_application_logging()
         self._mind_signals()  # again, since importing an application may change them
@@ -215,7 +219,9 @@ class Zygote:
             # handler may refuse to end.
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            code = loop.run_until_complete(_work(self._app, worker_id, control, table, index))
+            process = ProcessInfo(worker_id, index, os.getpid())
+            self._app.hooks.collect("worker_process_init", _ignored, app=self._app, process=process)
+            code = loop.run_until_complete(_work(self._app, process, control, table))
         except BaseException:
             log.exception("worker_failed", exception=traceback.format_exc())
         finally:
@@ -253,9 +259,13 @@ def _refuse_too_little_memory(settings: Settings) -> None:
         )
 
 
-async def _work(app: App, worker_id: str, control: int, table: SlotTable, index: int) -> int:
+async def _work(app: App, process: ProcessInfo, control: int, table: SlotTable) -> int:
     with socket.socket(fileno=control) as sock:
-        return await WorkerProcess(app, worker_id, sock, table.of_process(index)).run()
+        return await WorkerProcess(app, process, app.use_loop(), sock, table.of_process(process.index)).run()
+
+
+def _ignored(answer: object) -> object:
+    return answer
 
 
 def serve(sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, SettingsError
+from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, PluginError, SettingsError
 from pgtasks.logs import get_logger
 from pgtasks.settings import Settings
 from pgtasks.worker import zygote
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = get_logger("pgtasks.worker")
 
 _CLASSES: dict[int, type[PgtasksError]] = {
-    error.exit_code: error for error in (AppLoadError, ForkUnsafeError, SettingsError)
+    error.exit_code: error for error in (AppLoadError, ForkUnsafeError, PluginError, SettingsError)
 }
 _END_SECONDS = 10.0
 """How long a zygote may wait for processes that have lost their supervisor."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgtasks import App, Registry
 from pgtasks.job import SUCCESS, Completion
 from pgtasks.queue.rows import job_from_row
 from pgtasks.worker.claimer import Claimer
+from pgtasks.worker.planning import ForbiddenFlagsCache, Planner
 from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
@@ -44,8 +46,7 @@ class Bench:
         unused: Any = None
         self.claimer = Claimer(
             unused,
-            tasks=["work"],
-            forbidden_flags=[],
+            planner=Planner(None, ForbiddenFlagsCache(None, App(registry=Registry(), database_url=""), []), ["work"]),
             concurrency=2,
             free_slots=lambda: self.free,
             handed_over=lambda: 0,
@@ -53,6 +54,7 @@ class Bench:
             on_change=nothing,
             on_answer=nothing,
             on_full=nothing,
+            on_claimed=None,
             on_stuck=self.stuck.set,
             give_back=self.given_back.extend,
             register=unused,

@@ -231,7 +231,7 @@ def test_a_job_that_has_ended_in_its_thread_is_not_overdue_while_another_one_blo
 
     async def run() -> None:
         slots = SlotTable.create(1, 1).of_process(0)
-        executor = Executor(app, 1, slots, lambda _: None, lambda: None, lambda: True)
+        executor = Executor(app, 1, slots, lambda _: None, lambda: None, lambda: True, app.use_loop())
         executor.start(claimed("work"))
         assert [claim.job_id for claim, _ in slots.overdue(math.inf)] == [1]
         may_end.set()
@@ -252,7 +252,9 @@ def test_a_job_that_is_asked_to_stop_before_its_first_line_ends_like_others() ->
         await asyncio.sleep(LONG)
 
     async def run() -> None:
-        executor = Executor(app, 1, SlotTable.create(1, 1).of_process(0), ended.extend, lambda: None, lambda: True)
+        executor = Executor(
+            app, 1, SlotTable.create(1, 1).of_process(0), ended.extend, lambda: None, lambda: True, app.use_loop()
+        )
         executor.start(claimed("work"))
         executor.ask_to_stop("the test wants it")
         await executor.wait_for_all(LONG)
@@ -271,7 +273,9 @@ def test_a_job_that_starts_after_others_were_asked_to_stop_is_not_concerned() ->
         seen.append(ctx.abort.is_set())
 
     async def run() -> None:
-        executor = Executor(app, 1, SlotTable.create(1, 1).of_process(0), lambda _: None, lambda: None, lambda: True)
+        executor = Executor(
+            app, 1, SlotTable.create(1, 1).of_process(0), lambda _: None, lambda: None, lambda: True, app.use_loop()
+        )
         executor.ask_to_stop("the test wants it")
         executor.start(claimed("work"))
         await executor.wait_for_all(LONG)

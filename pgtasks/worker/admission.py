@@ -1,0 +1,124 @@
+"""Asking plugins about jobs right before they start: `admit_jobs` and `resolve_task`.
+
+Jobs wait here while plugins are asked, and then until they have a slot. Never more are asked about than there are free
+slots, so that what is admitted starts at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.flow import Cancel, Fail, Snooze
+from pgtasks.job import RETURN, Completion
+from pgtasks.tasks import Task
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from pgtasks.job import Job
+    from pgtasks.plugins import LoopDispatch
+    from pgtasks.tasks import AnyTask
+
+
+class Admission:
+    """Asks about jobs, a batch at a time.
+
+    Args:
+        hooks: who asks plugins.
+        loop: where.
+        on_answer: called when jobs can be started, or have been refused.
+        give_up: takes the ends of jobs that do not start.
+    """
+
+    def __init__(
+        self,
+        hooks: LoopDispatch,
+        loop: asyncio.AbstractEventLoop,
+        on_answer: Callable[[], None],
+        give_up: Callable[[list[Completion]], None],
+    ) -> None:
+        self.active = hooks.has("admit_jobs") or hooks.has("resolve_task")
+        """Whether any plugin wants to be asked."""
+        self._hooks = hooks
+        self._loop = loop
+        self._on_answer = on_answer
+        self._give_up = give_up
+        self._asked: dict[int, Job] = {}
+        self._admitted: deque[tuple[Job, AnyTask | None]] = deque()
+        self._round = 0
+        """Goes on whenever all is taken back."""
+        self._resolves = hooks.has("resolve_task")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        """How many jobs are here."""
+        return len(self._asked) + len(self._admitted)
+
+    @property
+    def ids(self) -> list[int]:
+        """Their ids."""
+        return [*self._asked, *(job.id for job, _ in self._admitted)]
+
+    def ask(self, jobs: list[Job]) -> None:
+        """Ask about jobs; those that may start are then to be had by `next`."""
+        self._asked.update({job.id: job for job in jobs})
+        task = self._loop.create_task(self._ask(jobs), name="admission")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def next(self) -> tuple[Job, AnyTask | None] | None:
+        """Take the next job that may start, and the task that is to run it if that is not the registered one."""
+        return self._admitted.popleft() if self._admitted else None
+
+    def take_back(self) -> list[Job]:
+        """Return what may start and has not; what is being asked about goes back when plugins have answered."""
+        self._round += 1
+        left = [job for job, _ in self._admitted]
+        self._admitted.clear()
+        return left
+
+    async def _ask(self, jobs: list[Job]) -> None:
+        began_in = self._round
+        ends: list[Completion] = []
+        admitted: list[tuple[Job, AnyTask | None]] = []
+        try:
+            left = jobs
+            for ask in self._hooks.askers("admit_jobs", _read_refusals):
+                refusals = await ask(jobs=left) or {}
+                ends += [Completion(job, refusals[job.id].outcome(), ran=False) for job in left if job.id in refusals]
+                left = [job for job in left if job.id not in refusals]
+                if not left:
+                    break
+            admitted = [(job, await self._resolve(job)) for job in left]
+        finally:
+            for job in jobs:
+                self._asked.pop(job.id, None)
+        if began_in == self._round:
+            self._admitted.extend(admitted)
+        else:
+            ends += [Completion(job, RETURN, ran=False) for job, _ in admitted]
+        if ends:
+            self._give_up(ends)
+        self._on_answer()
+
+    async def _resolve(self, job: Job) -> AnyTask | None:
+        return await self._hooks.decide_async("resolve_task", _read_task, job=job) if self._resolves else None
+
+
+def _read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:
+    if not isinstance(answer, Mapping):
+        raise TypeError("it must be a mapping of job ids")
+    for refusal in answer.values():
+        if not isinstance(refusal, Snooze | Cancel | Fail):
+            raise TypeError(f"a job can get Snooze, Cancel or Fail, not {type(refusal).__name__}")
+    return answer
+
+
+def _read_task(answer: Any) -> AnyTask:
+    if not isinstance(answer, Task):
+        raise TypeError("it must be a task, as @task makes them")
+    return answer

@@ -1,0 +1,90 @@
+"""Asking plugins what becomes of jobs whose attempts have failed, before the database is told: `retry_decision`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.flow import Cancel, Fail, Retry, Snooze
+from pgtasks.job import OutcomeKind
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from pgtasks.flow import Decision
+    from pgtasks.job import Completion, Outcome
+    from pgtasks.plugins import LoopDispatch
+
+_FAILURES = (OutcomeKind.RETRY, OutcomeKind.FAIL)
+
+
+class Decisions:
+    """Lets completions pass on, those of failures when plugins have been asked about them.
+
+    Args:
+        hooks: who asks plugins.
+        loop: where.
+        pass_on: takes completions that are to be written.
+    """
+
+    def __init__(
+        self,
+        hooks: LoopDispatch,
+        loop: asyncio.AbstractEventLoop,
+        pass_on: Callable[[list[Completion]], None],
+    ) -> None:
+        self.active = hooks.has("retry_decision")
+        """Whether any plugin wants to be asked."""
+        self._hooks = hooks
+        self._loop = loop
+        self._pass_on = pass_on
+        self._asked: dict[int, Completion] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        """About how many jobs plugins are being asked."""
+        return len(self._asked)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of these jobs."""
+        return list(self._asked)
+
+    def take(self, completions: list[Completion]) -> None:
+        """Take jobs that have ended."""
+        at_once = []
+        for completion in completions:
+            if completion.exception is not None and completion.outcome.kind in _FAILURES and not completion.written:
+                self._asked[completion.job.id] = completion
+                task = self._loop.create_task(self._decide(completion), name="retry decision")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                at_once.append(completion)
+        if at_once:
+            self._pass_on(at_once)
+
+    async def _decide(self, completion: Completion) -> None:
+        error = completion.outcome.error or ""
+        try:
+            decision = await self._hooks.decide_async(
+                "retry_decision", read_decision, job=completion.job, exception=completion.exception, error=error
+            )
+            if decision is not None:
+                completion = completion._replace(outcome=outcome_of(decision, error))
+        finally:
+            self._asked.pop(completion.job.id, None)
+            self._pass_on([completion])
+
+
+def read_decision(answer: Any) -> Decision:
+    """Return a plugin's decision about a job, or raise."""
+    if not isinstance(answer, Retry | Snooze | Cancel | Fail):
+        raise TypeError("it must be Retry, Snooze, Cancel or Fail")
+    return answer
+
+
+def outcome_of(decision: Decision, error: str) -> Outcome:
+    """Return what a decision makes of an attempt that has failed with `error`."""
+    return decision.outcome(error) if isinstance(decision, Retry | Fail) else decision.outcome()

@@ -1,0 +1,134 @@
+"""What the next claim asks for, as plugins have it: flags, tasks and queues to leave alone, and how many jobs.
+
+The answers of `forbidden_flags` are kept for as long as they hold; where a plugin fails to answer, its last answer
+stays. `before_claim` is asked before each claim.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from pgtasks.hookdata import ClaimPlan, ForbiddenFlags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgtasks.hookdata import Application
+    from pgtasks.plugins import LoopDispatch
+
+_LONGEST_PAUSE: Final = 1.0
+"""After so many seconds plugins are asked again whether they still want what they have narrowed."""
+_DEFAULT_SECONDS: Final = 1.0
+"""How long an answer holds that does not say so itself."""
+
+
+class ForbiddenFlagsCache:
+    """The flags that settings and plugins forbid.
+
+    Args:
+        hooks: who asks plugins; None: there are none that say anything.
+        app: what they are given.
+        always: the flags that settings forbid.
+    """
+
+    def __init__(self, hooks: LoopDispatch | None, app: Application, always: Iterable[str]) -> None:
+        self._hooks = hooks if hooks is not None and hooks.has("forbidden_flags") else None
+        self._app = app
+        self._always = frozenset(always)
+        self._answers: dict[str, ForbiddenFlags] = {}
+        self._flags = self._always
+        self.until = float("inf") if self._hooks is None else 0.0
+        """Until when the flags hold, by the monotonic clock."""
+
+    @property
+    def always(self) -> frozenset[str]:
+        """The flags that settings forbid."""
+        return self._always
+
+    async def flags(self) -> frozenset[str]:
+        """Return the flags that are forbidden now."""
+        if self._hooks is None or time.monotonic() < self.until:
+            return self._flags
+        answers = await self._hooks.collect_async("forbidden_flags", _read_flags, app=self._app)
+        self._answers.update({plugin: answer or _NONE for plugin, answer in answers})
+        held = [answer.seconds for answer in self._answers.values()]
+        self.until = time.monotonic() + min(held, default=_DEFAULT_SECONDS)
+        self._flags = self._always.union(*(answer.flags for answer in self._answers.values()))
+        return self._flags
+
+
+class Planner:
+    """Makes the plans of one process's claims.
+
+    Args:
+        hooks: who asks plugins.
+        forbidden: the flags that are forbidden.
+        tasks: names of the tasks that this worker runs.
+    """
+
+    def __init__(self, hooks: LoopDispatch | None, forbidden: ForbiddenFlagsCache, tasks: Sequence[str]) -> None:
+        self._hooks = hooks if hooks is not None and hooks.has("before_claim") else None
+        self._forbidden = forbidden
+        self._tasks = tuple(tasks)
+        self._restricted: tuple[object, ...] = ()
+        self.current = ClaimPlan(0, 0, self._tasks, forbidden.always)
+        """The last plan."""
+        self.pause: float | None = None
+        """After how many seconds another plan may find what this one leaves out; None: it leaves out nothing."""
+        self.changed = False
+        """Whether the last plan leaves out something else than the one before, so that marks tell nothing."""
+
+    async def plan(self, limit: int, free_slots: int) -> ClaimPlan:
+        """Return what to ask for, where there is room for `limit` jobs."""
+        wanted = ClaimPlan(limit, free_slots, self._tasks, await self._forbidden.flags())
+        plan = wanted
+        if self._hooks is not None:
+            plan = await self._hooks.change_async("before_claim", wanted, _read_plan, argument="plan")
+        narrowed = plan != wanted or wanted.forbidden_flags != self._forbidden.always
+        self.pause = None
+        if narrowed:
+            self.pause = min(_LONGEST_PAUSE, max(0.005, self._forbidden.until - time.monotonic()))
+        restricted = (plan.tasks, plan.forbidden_flags, plan.forbidden_queues)
+        self.changed = restricted != self._restricted
+        self._restricted = restricted
+        self.current = plan
+        return plan
+
+
+_NONE: Final = ForbiddenFlags(())
+
+
+def _read_flags(answer: Any) -> ForbiddenFlags:
+    flags, seconds = (
+        (answer.flags, answer.seconds) if isinstance(answer, ForbiddenFlags) else (answer, _DEFAULT_SECONDS)
+    )
+    if isinstance(flags, str) or not isinstance(flags, Iterable):
+        raise TypeError("it must be a list of flags")
+    names = frozenset(flags)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("flags are text")
+    return ForbiddenFlags(names, seconds)
+
+
+def _read_plan(answer: Any, before: ClaimPlan) -> ClaimPlan:
+    if not isinstance(answer, ClaimPlan):
+        raise TypeError("it must be a ClaimPlan: use dataclasses.replace(plan, …)")
+    if not 0 <= answer.limit <= before.limit:
+        raise ValueError(f"limit must be from 0 to {before.limit}, not {answer.limit!r}")
+    if not set(answer.tasks) <= set(before.tasks):
+        raise ValueError("tasks may only be left out, not added")
+    for name in ("forbidden_flags", "forbidden_queues"):
+        names = frozenset(getattr(answer, name))
+        if not names >= getattr(before, name):
+            raise ValueError(f"{name} may only be added to")
+        if not all(isinstance(one, str) for one in names):
+            raise TypeError(f"{name} must hold text")
+    return ClaimPlan(
+        answer.limit,
+        before.free_slots,
+        tuple(answer.tasks),
+        frozenset(answer.forbidden_flags),
+        frozenset(answer.forbidden_queues),
+    )
