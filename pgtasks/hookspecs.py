@@ -395,7 +395,7 @@ def worker_ready(process: ProcessInfo) -> None:
     """
 
 
-@hook(Kind.COLLECT, Role.WORKER, Role.SUPERVISOR, asynchronous=True)
+@hook(Kind.COLLECT, Role.WORKER, asynchronous=True)
 def forbidden_flags(app: Application) -> Iterable[str] | ForbiddenFlags | None:
     """Answer flags whose jobs this process leaves alone for now. The answers of all plugins and settings are joined.
 
@@ -403,7 +403,7 @@ def forbidden_flags(app: Application) -> Iterable[str] | ForbiddenFlags | None:
     claim waits for it for `hook_timeout` seconds at most. If it fails, the last answer stays. Where jobs of a flag are
     forbidden, others behind them are found at no cost.
 
-    The supervisor asks for `--once`, to know whether anything is left that may run.
+    A worker with `--once` ends although jobs are left that only have forbidden flags.
 
     Example:
         @hookimpl

@@ -115,7 +115,7 @@ class Dispatch:
     # Observers
 
     def _tell(self, implementation: Implementation, given: Mapping[str, Any]) -> None:
-        lane = self._lane(f"pgtasks-plugin-{implementation.plugin}")
+        lane = self._observing_lane(implementation)
         if lane.full:
             self._drop(implementation)
         else:
@@ -140,6 +140,9 @@ class Dispatch:
     def _await(self, answer: Coroutine[Any, Any, Any]) -> None:
         """Wait for what an asynchronous observer does: here, in an event loop for the purpose."""
         asyncio.run(_within(answer, OBSERVER_SECONDS))
+
+    def _observing_lane(self, implementation: Implementation) -> Lane:
+        return self._lane(f"pgtasks-plugin-{implementation.plugin}")
 
     def _drop(self, implementation: Implementation) -> None:
         dropped = self._dropped[implementation.plugin] = self._dropped.get(implementation.plugin, 0) + 1
@@ -240,6 +243,17 @@ class LoopDispatch(Dispatch):
             if answer is not _FAILED and answer is not None:
                 value = answer
         return value
+
+    async def told(self, hook: str, /, **given: Any) -> None:
+        """Tell all observers, and wait until they have heard it, or have been given up."""
+        calls = [
+            asyncio.ensure_future(in_lane(self._observing_lane(one), partial(self._observe, one, given)))
+            for one in self._implementations[hook]
+        ]
+        if calls:
+            _, left = await asyncio.wait(calls, timeout=OBSERVER_SECONDS + 2 * _LOOK_SECONDS)
+            for call in left:
+                call.cancel()
 
     def askers(self, hook: str, read: Callable[[Any], T]) -> list[Callable[..., Awaitable[T | None]]]:
         """Return a function for each implementation that asks it and returns None if it has failed."""

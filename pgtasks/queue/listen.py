@@ -68,6 +68,8 @@ class Listener:
             been missed.
         on_breaking: called when the schema is said to have taken a breaking step, and after each connecting, since that
             may have been missed.
+        on_lost: called with the error when notifications are not heard any more.
+        on_restored: called when they are again.
     """
 
     def __init__(
@@ -79,7 +81,11 @@ class Listener:
         pauses: Callable[[], Callable[[], float]],
         on_jobs: Callable[[int], None],
         on_breaking: Callable[[], None],
+        on_lost: Callable[..., None] | None = None,
+        on_restored: Callable[[], None] | None = None,
     ) -> None:
+        self._on_lost = on_lost
+        self._on_restored = on_restored
         self._conninfo = conninfo
         self._notify = notify
         self._separate = separate
@@ -134,6 +140,8 @@ class Listener:
         self.listening = True
         if self._told is not None:
             log.info("listen_restored")
+            if self._on_restored is not None:
+                self._on_restored()
         self._told = None
         self._next_pause = self._pauses()
         self._deaf_pause = _DEAF_PAUSES[0]
@@ -144,6 +152,8 @@ class Listener:
         """Log what is wrong, once until something else is."""
         if self._told != event:
             log.warning(event, **keys)
+            if self._on_lost is not None:
+                self._on_lost(error=next(iter(keys.values())))
         self._told = event
 
     def _explanation(self, *, pooled: bool) -> Exception:

@@ -144,6 +144,11 @@ class Claimer:
         return self._exhausted and not self._claiming and not self._wanted.is_set()
 
     @property
+    def narrowed(self) -> bool:
+        """Whether plugins have the last claim leave something out."""
+        return self._planner.pause is not None
+
+    @property
     def unsure(self) -> bool:
         """Whether jobs may be locked for this worker that it does not know of."""
         return self._answer_lost or self._recheck_at is not None

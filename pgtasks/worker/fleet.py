@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
 
     from pgtasks.worker.generation import Generation
+    from pgtasks.worker.host_hooks import HostHooks
 
 log = get_logger("pgtasks.worker")
 
@@ -60,6 +61,7 @@ class Fleet:
         on_death: called for each process that has left jobs behind.
         on_change: called when a process has become ready or is gone.
         on_failure: called when no process can be kept alive.
+        hooks: those of plugins.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Fleet:
         on_death: Callable[[Death], None],
         on_change: Callable[[], None],
         on_failure: Callable[[PgtasksError], None],
+        hooks: HostHooks,
     ) -> None:
+        self._hooks = hooks
         self._generations = Generations(generation, do)
         self._rolled: asyncio.Future[bool] | None = None
         self._host_id = host_id
@@ -240,6 +244,7 @@ class Fleet:
         if self._killing:
             member.kill()  # it had no pid yet when the others were killed
         log.info("process_started", process=member.index, pid=member.pid, worker=member.worker_id)
+        self._hooks.spawned(member)
         asyncio.get_running_loop().call_later(_READY_SECONDS, self._end_if_not_ready, member)
 
     def _end_if_not_ready(self, member: Member) -> None:
@@ -324,6 +329,7 @@ class Fleet:
             running = [claim.job_id for claim in member.slots.running()]
             log.warning("process_exited", process=member.index, pid=pid, status=describe_status(code), running=running)
             self._on_death(death)
+        self._hooks.exited(member, death)
         if not self._stopping:
             self._make_up_for(member)
             self._end_roll()

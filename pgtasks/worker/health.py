@@ -20,7 +20,7 @@ from pgtasks.errors import PgtasksError
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from pgtasks.worker.fleet import Fleet
     from pgtasks.worker.link import DatabaseLink
@@ -42,11 +42,19 @@ class Health:
         link: its database.
         stalled_after: seconds after which a process that has not moved counts as stuck.
         stopping: whether it is about to stop.
+        plugins_say: returns what plugins say is wrong.
     """
 
     def __init__(
-        self, fleet: Fleet, link: DatabaseLink, *, stalled_after: Callable[[], float], stopping: Callable[[], bool]
+        self,
+        fleet: Fleet,
+        link: DatabaseLink,
+        *,
+        stalled_after: Callable[[], float],
+        stopping: Callable[[], bool],
+        plugins_say: Callable[[], Awaitable[list[str]]],
     ) -> None:
+        self._plugins_say = plugins_say
         self._fleet = fleet
         self._link = link
         self._stalled_after = stalled_after
@@ -93,11 +101,11 @@ class Health:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             async with asyncio.timeout(_REQUEST_SECONDS):
                 request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(request))
+                writer.write(await self._answer(request))
                 await writer.drain()
         writer.close()
 
-    def _answer(self, request: bytes) -> bytes:
+    async def _answer(self, request: bytes) -> bytes:
         method, _, rest = request.partition(b" ")
         path = rest.split(b" ")[0].partition(b"?")[0]
         asked = {b"/live": self.life_problems, b"/ready": self.readiness_problems}.get(path)
@@ -107,6 +115,8 @@ class Health:
             status, body = HTTPStatus.METHOD_NOT_ALLOWED, {"error": "only GET and HEAD are answered"}
         else:
             problems = asked()
+            if path == b"/ready":
+                problems += await self._plugins_say()
             status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
             return _response(status, {"ok": not problems, "problems": problems}, with_body=method == b"GET")
         return _response(status, body)

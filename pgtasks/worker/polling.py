@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from pgtasks.settings import Settings
+    from pgtasks.worker.host_hooks import HostHooks
     from pgtasks.worker.link import DatabaseLink
     from pgtasks.worker.member import Member
 
@@ -84,6 +85,7 @@ def new_listener(
     *,
     on_jobs: Callable[[int], None],
     on_breaking: Callable[[], None],
+    hooks: HostHooks,
 ) -> Listener:
     """Return what listens for a host, on a connection of its own, and tries out over the others whether it hears."""
     url = settings.listen_conninfo
@@ -105,4 +107,6 @@ def new_listener(
         pauses=lambda: Backoff().next_pause,
         on_jobs=on_jobs,
         on_breaking=on_breaking,
+        on_lost=hooks.listen_lost,
+        on_restored=hooks.listen_restored,
     )

@@ -346,6 +346,7 @@ class WorkerProcess:
             idle=self._claimer.waiting and not (running or queued or finishing),
             unsure=self._claimer.unsure,
             aborted=self._aborting,
+            narrowed=self._claimer.narrowed,
             succeeded=self._succeeded,
             failed=self._failed,
         )

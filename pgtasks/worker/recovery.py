@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgtasks.database.errors import is_outage
 from pgtasks.job import Outcome, OutcomeKind
@@ -25,10 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgtasks.job import Claim
+    from pgtasks.worker.host_hooks import HostHooks
     from pgtasks.worker.link import DatabaseLink
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
+
+
+_EVENTS: Final = {
+    "retrying": ("job_retrying", log.warning),
+    "snoozed": ("job_returned", log.info),
+    "deleted": ("job_cancelled", log.info),
+}
+"""By the state of a job, what is logged of it; of all others that it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +101,10 @@ class Death:
         )
 
 
-async def recover(link: DatabaseLink, death: Death) -> None:
+async def recover(link: DatabaseLink, death: Death, hooks: HostHooks) -> None:
     """Charge or give back all jobs that the dead process held, however long the database or a lock takes."""
     left = [] if death.uncharged else list(death.running)
+    decided = await hooks.decide(death.worker_id, {claim: death.error_of(claim) for claim in left})
     charged = returned = 0
     backoff = Backoff(0.05, 1.0)
     while True:
@@ -103,7 +113,7 @@ async def recover(link: DatabaseLink, death: Death) -> None:
         with link.forgiving("release_worker", worker=death.worker_id):
             released, _ = await link.insist(release_worker(link.statements, death.worker_id, kept, retire=True))
             returned += released.returned
-            ended, left = await _charge(link, death, left)
+            ended, left = await _charge(link, death, left, decided)
             charged += ended
             if released.complete and not left:
                 if not kept:
@@ -111,14 +121,21 @@ async def recover(link: DatabaseLink, death: Death) -> None:
                 continue  # once more, for a job that a slot names and that was claimed again since
         await asyncio.sleep(backoff.next_pause())
     log.info("jobs_recovered", worker=death.worker_id, charged=charged, returned=returned)
+    hooks.recovered(death.worker_id, charged, returned)
 
 
-async def _charge(link: DatabaseLink, death: Death, claims: list[Claim]) -> tuple[int, list[Claim]]:
-    """Fail the jobs that were running; returns how many, and those whose rows an open transaction has locked."""
+async def _charge(
+    link: DatabaseLink, death: Death, claims: list[Claim], decided: Mapping[Claim, Outcome]
+) -> tuple[int, list[Claim]]:
+    """Fail the jobs that were running, or do what was decided.
+
+    Returns:
+        How many, and those whose rows an open transaction has locked.
+    """
     if not claims:
         return 0, []
     errors = {claim.job_id: death.error_of(claim) for claim in claims}
-    ends = [(claim, Outcome(OutcomeKind.RETRY, errors[claim.job_id])) for claim in claims]
+    ends = [(claim, decided.get(claim) or Outcome(OutcomeKind.RETRY, errors[claim.job_id])) for claim in claims]
     try:
         states, _ = await link.insist(finish_jobs(link.statements, death.worker_id, ends))
     except Exception as refusal:
@@ -128,8 +145,7 @@ async def _charge(link: DatabaseLink, death: Death, claims: list[Claim]) -> tupl
         return 0, []
     for job_id, state in states.items():
         if state != "busy":
-            report = log.warning if state == "retrying" else log.error
-            event = "job_retrying" if state == "retrying" else "job_failed"
+            event, report = _EVENTS.get(state, ("job_failed", log.error))
             report(event, job_id=job_id, state=state, error=errors[job_id])
     busy = [claim for claim in claims if states.get(claim.job_id) == "busy"]
     return len(states) - len(busy), busy

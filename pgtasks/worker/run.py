@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from pgtasks.app import App
 from pgtasks.database import explain, run_within
 from pgtasks.database.connecting import complete_conninfo
 from pgtasks.logs import configure_worker_logging, get_logger
 from pgtasks.logs.writing import STDERR, silence_if_stalled
+from pgtasks.plugins import Role
 from pgtasks.queue.claim import register_tasks
 from pgtasks.queue.migrate import expect_current, migrate
+from pgtasks.registry import Registry
 from pgtasks.sql import Statements
 from pgtasks.worker.notify_systemd import Systemd
 from pgtasks.worker.reload import Application
@@ -67,9 +71,12 @@ def run_worker(
         loaded = application.load(zygote, settings, stop)
         stop.check()
         with resolve(loaded.settings) as conninfo:
+            app = _load_plugins(loaded.settings, conninfo)
             stop.interrupts(lambda: _prepare_schema(conninfo, loaded))
-            supervisor = Supervisor(application, loaded, zygote, conninfo, systemd=systemd, once=once, reload=reload)
-            asyncio.run(_supervise(supervisor, stop))
+            make = partial(
+                Supervisor, application, app, loaded, zygote, conninfo, systemd=systemd, once=once, reload=reload
+            )
+            asyncio.run(_supervise(make, stop))
     except StoppedWhileStartingError:
         log.info("worker_stopped", message="told to stop while it was starting")
     finally:
@@ -77,13 +84,23 @@ def run_worker(
         silence_if_stalled(STDERR)  # or what is said of an error would keep the process from ending
 
 
-async def _supervise(supervisor: Supervisor, stop: StopWhileStarting) -> None:
+async def _supervise(make: Callable[[], Supervisor], stop: StopWhileStarting) -> None:
+    supervisor = make()  # in the event loop, in which plugins are called
     signals = Signals(supervisor)
     try:
         stop.check()  # once more, since only from here on do signals reach the supervisor
         await supervisor.run()
     finally:
         signals.end()
+
+
+def _load_plugins(settings: Settings, conninfo: str) -> App:
+    """Load the plugins for the supervisor: those that are installed or named. It has no tasks."""
+    app = App(registry=Registry())
+    app.assume(Role.SUPERVISOR)
+    app.configure(settings.with_overrides(database_url=conninfo))
+    app.hooks.decide("setup_logging", bool, level=settings.log_level, format=settings.log_format)
+    return app
 
 
 def _prepare_schema(conninfo: str, loaded: Loaded) -> None:

@@ -24,8 +24,8 @@ from pgtasks.job import Claim, time_at
 if TYPE_CHECKING:
     from pgtasks.job import Job
 
-# started_claims, running, queued, finishing, free, idle, unsure, aborted, succeeded, failed
-_HEADER = struct.Struct("=qiiiibbbxxxxxqq")
+# started_claims, running, queued, finishing, free, idle, unsure, aborted, narrowed, succeeded, failed
+_HEADER = struct.Struct("=qiiiibbbbxxxxqq")
 _HEADER_SIZE = 96
 # When the process last said that it moves, by the monotonic clock, which all processes of a host share.
 _TICK = struct.Struct("=d")
@@ -65,6 +65,8 @@ class ProcessView:
     """Whether the answer to a claim was lost, so that it may hold jobs that it does not know of."""
     aborted: bool = False
     """Whether it was told to cut its jobs off, so that those still in its slots are not to be charged."""
+    narrowed: bool = False
+    """Whether plugins have its last claim leave something out."""
     succeeded: int = 0
     """Jobs that have succeeded."""
     failed: int = 0
@@ -222,15 +224,14 @@ class ProcessSlots:
             view.idle,
             view.unsure,
             view.aborted,
+            view.narrowed,
             view.succeeded,
             view.failed,
         )
 
     def view(self) -> ProcessView:
         """Read what the process says of itself."""
-        claims, running, queued, finishing, free, idle, unsure, aborted, succeeded, failed = _HEADER.unpack_from(
-            self._memory, self._offset
-        )
-        return ProcessView(
-            claims, running, queued, finishing, free, bool(idle), bool(unsure), bool(aborted), succeeded, failed
-        )
+        *counts, idle, unsure, aborted, narrowed, succeeded, failed = _HEADER.unpack_from(self._memory, self._offset)
+        states = bool(idle), bool(unsure), bool(aborted), bool(narrowed)
+        claims, running, queued, finishing, free = counts
+        return ProcessView(claims, running, queued, finishing, free, *states, succeeded, failed)

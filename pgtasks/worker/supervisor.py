@@ -1,7 +1,7 @@
 """The supervisor: keeps worker processes alive, wakes them, gives back what dead ones held, and stops them.
 
-It has one thread and runs no code of the user's. Two connections serve the whole host: one that listens and one for
-statements.
+It runs no code of the user's but plugins that were installed or named: beside its own loop, in threads of theirs. Two
+connections serve the whole host: one that listens and one for statements.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgtasks.database import Database
 from pgtasks.errors import BreakingMigrationError, PgtasksError, ShutdownForcedError
+from pgtasks.hookdata import HostInfo
 from pgtasks.logs import get_logger
 from pgtasks.queue.claim import has_runnable
 from pgtasks.sql import Statements
@@ -21,6 +22,7 @@ from pgtasks.worker.fleet import Fleet
 from pgtasks.worker.generation import Generation
 from pgtasks.worker.health import Health
 from pgtasks.worker.heartbeats import Heartbeats
+from pgtasks.worker.host_hooks import HostHooks
 from pgtasks.worker.link import Backoff, DatabaseLink
 from pgtasks.worker.member import new_host_id, this_host, wake, wake_one_idle
 from pgtasks.worker.polling import Polling, new_listener
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine
     from typing import Any
 
+    from pgtasks.app import App
     from pgtasks.worker.member import Member
     from pgtasks.worker.notify_systemd import Systemd
     from pgtasks.worker.recovery import Death
@@ -49,6 +52,8 @@ log = get_logger("pgtasks.worker")
 
 _LAST_SECONDS = 5.0
 """How long the end of killed processes is waited for."""
+_LOOKS_IN_VAIN = 5
+"""So many looks that bring none of what is runnable, since plugins leave something out, are the end of `--once`."""
 _KILL_SECONDS = 10.0
 """How long processes may take to abort before they are killed."""
 _RECOVERY_SECONDS = 10.0
@@ -72,6 +77,7 @@ class Supervisor:
 
     Args:
         application: how it is imported again.
+        app: what plugins are given for the application here, where none of its code runs.
         loaded: the application, as the zygote found it.
         zygote: where processes come from.
         conninfo: the database; its schema is up to date.
@@ -83,6 +89,7 @@ class Supervisor:
     def __init__(
         self,
         application: Application,
+        app: App,
         loaded: Loaded,
         zygote: ZygoteClient,
         conninfo: str,
@@ -102,10 +109,18 @@ class Supervisor:
         self._recovering: set[str] = set()
         self._once_backoff = Backoff(0.01, 1.0)
         self._once_ended = 0
+        self._once_in_vain = 0
+        """How often in a row all processes have looked and found none of what is runnable."""
+        settings = loaded.settings
+        host = HostInfo(self._host_id, settings.processes, settings.concurrency, tuple(loaded.tasks))
+        self._hooks = HostHooks(app, app.use_loop(), host)
         # Two for statements, so that one which hangs does not hold up what dead processes held; one for housekeeping,
         # and one for heartbeats.
         database = Database(conninfo, max_connections=4, application_name=f"pgtasks supervisor {self._host_id}")
-        self._link = DatabaseLink(database, Statements(self._settings.schema_name), self._host_id)
+        database.session_statements = app.session_statements()
+        self._link = DatabaseLink(
+            database, Statements(self._settings.schema_name), self._host_id, self._hooks.database_error
+        )
         self._checking_end = asyncio.Lock()
         self._fleet = Fleet(
             Generation.of(loaded, zygote, conninfo, self._settings.processes),
@@ -115,12 +130,14 @@ class Supervisor:
             on_death=self._on_death,
             on_change=self._on_change,
             on_failure=self._fail,
+            hooks=self._hooks,
         )
         self._health = Health(
             self._fleet,
             self._link,
             stalled_after=lambda: self._settings.stalled_after,
             stopping=lambda: self._state.stopping,
+            plugins_say=self._hooks.health_problems,
         )
         self._reloader = Reloader(
             application,
@@ -150,10 +167,15 @@ class Supervisor:
             concurrency=settings.concurrency,
             tasks=len(self._tasks),
         )
+        self._hooks.ready()
+        if self._hooks.observes:
+            self._do(self._hooks.run(), "plugins")
         self._fleet.start(settings.processes)
         look_at_schema = asyncio.Event()
         self._do(self._end_when_schema_breaks(look_at_schema), "watch the schema")
-        listener = new_listener(self._link, settings, on_jobs=self._wake, on_breaking=look_at_schema.set)
+        listener = new_listener(
+            self._link, settings, on_jobs=self._wake, on_breaking=look_at_schema.set, hooks=self._hooks
+        )
         if settings.listen:
             self._do(listener.run(), "listen")
         if self._directory is not None:
@@ -226,7 +248,7 @@ class Supervisor:
 
     async def _recover(self, death: Death) -> None:
         self._recovering.add(death.worker_id)
-        await recover(self._link, death)
+        await recover(self._link, death, self._hooks)
         self._recovering.discard(death.worker_id)
         self._look_for_an_end()
 
@@ -248,7 +270,9 @@ class Supervisor:
             runnable, _ = await self._link.insist(
                 has_runnable(self._link.statements, self._tasks, self._settings.forbidden_flags)
             )
-            if runnable:
+            if runnable and self._have_looked_in_vain():
+                self.drain("nothing is left that plugins let run")
+            elif runnable:
                 if self._have_ended_jobs():
                     self._once_backoff.reset()
                 # Mostly something that was added just now. But it may be a job whose row somebody has locked, which
@@ -257,7 +281,7 @@ class Supervisor:
                 self._wake(0)
             elif before == self._claims_if_all_idle():
                 # No process has begun a claim since before the look, so none has a job that the look did not see.
-                self.drain()
+                self.drain("nothing is left to run")
             else:
                 self._do(self._end_if_nothing_is_left(), "look for an end")
 
@@ -266,6 +290,15 @@ class Supervisor:
         if self._recovering or len(views) < self._fleet.wanted or not all(v.idle for v in views.values()):
             return None
         return {worker_id: view.started_claims for worker_id, view in views.items()}
+
+    def _have_looked_in_vain(self) -> bool:
+        """Whether all processes have looked several times, and plugins keep what is runnable from them."""
+        views = [member.slots.view() for member in self._fleet.members]
+        if not all(view.narrowed for view in views) or self._have_ended_jobs():
+            self._once_in_vain = 0
+        else:
+            self._once_in_vain += 1
+        return self._once_in_vain >= _LOOKS_IN_VAIN
 
     def _have_ended_jobs(self) -> bool:
         """Whether jobs have ended since this was last asked."""
@@ -283,13 +316,14 @@ class Supervisor:
         if self._state.failure is None:
             self._state.failure = failure
             log.error("worker_draining", error=str(failure))
-        self.drain()
+        self.drain(str(failure))
 
-    def drain(self) -> None:
+    def drain(self, reason: str = "a signal") -> None:
         """Let running jobs finish, then stop."""
         if self._state.stopping:
             return
         self._state.stopping = True
+        self._hooks.shutdown(reason)
         self._systemd.stopping()
         self._fleet.drain()
         self._do(self._abort_in_time(), "wait for the shutdown timeout")
@@ -340,7 +374,7 @@ class Supervisor:
         # What takes back the jobs of dead processes may need a moment, and must not wait for anything else.
         recoveries = [task for task in self._background if task.get_name() == "recover"]
         for task in self._background.difference(recoveries):
-            if task.get_name() != "heartbeats":
+            if task.get_name() not in ("heartbeats", "plugins"):
                 task.cancel()
         if recoveries:
             await asyncio.wait(recoveries, timeout=_RECOVERY_SECONDS)
@@ -351,6 +385,7 @@ class Supervisor:
                     "the jobs of ended processes could not be given back in time: they stay locked until a running "
                     f"worker has missed their heartbeats for {self._settings.stale_after:g} s"
                 )
+        await self._hooks.stopped()
         await end_tasks(list(self._background))
         self._fleet.close()
         await self._link.database.aclose()
