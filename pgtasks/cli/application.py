@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from pgtasks.app import App
 from pgtasks.cli.database import resolve_database
 from pgtasks.cli.options import settings_from
+from pgtasks.plugins import Role
 from pgtasks.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import click
+
+    from pgtasks.settings import Settings
 
 
 @contextmanager
@@ -31,9 +34,16 @@ def application(ctx: click.Context) -> Iterator[App]:
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     settings = settings_from(ctx)
     with resolve_database(settings) as conninfo:
-        app = App(registry=Registry())
-        app.configure(settings.with_overrides(database_url=conninfo))
+        app = command_app(settings.with_overrides(database_url=conninfo))
         try:
             yield app
         finally:
             app.close()
+
+
+def command_app(settings: Settings) -> App:
+    """Return an App with the plugins of a command. It has no database of its own: `application` sees to that."""
+    app = App(registry=Registry())
+    app.assume(Role.COMMAND)
+    app.configure(settings)
+    return app

@@ -13,7 +13,8 @@ from pgtasks.cli.options import database_options
 from pgtasks.cli.tables import count, in_colour, on_terminal, safe, show_json
 from pgtasks.cli.values import delay as span_type
 from pgtasks.errors import LeftUndoneError, ProblemsFoundError
-from pgtasks.queue.doctor import Thresholds, examine
+from pgtasks.queue.doctor import Thresholds, by_seriousness, examine, examine_plugins
+from pgtasks.queue.plugin_steps import plugin_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pgtasks.queue.doctor import Finding, Level
 
 _COLOURS: Final[dict[Level, str]] = {"problem": "red", "warning": "yellow", "note": "cyan", "unseen": "magenta"}
+_NO_QUEUE: Final = ("schema_missing", "schema_refused")
+"""Where this is found, plugins have nothing to look at."""
 _INDENT: Final = " " * 8
 """Below which the words about a finding begin."""
 
@@ -51,6 +54,10 @@ def doctor(ctx: click.Context, /, *, older_than: float, as_json: bool, **_settin
             listen=settings.listen,
             listen_at=settings.listen_conninfo,
         )
+        if not any(finding.name in _NO_QUEUE for finding in found):
+            steps = plugin_steps(app.schema, app.hooks.collect("register_migrations", tuple))
+            checks = app.hooks.collect("register_checks", tuple, app=app)
+            found = by_seriousness([*found, *examine_plugins(app.database, app.schema, steps, checks)])
     if as_json:
         show_json(_object(finding) for finding in found)
     else:

@@ -49,7 +49,8 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
+                # Without plugins: they might want tables of their own, which nobody has asked the demo for.
+                env={**os.environ, "PGTASKS_AUTOLOAD_PLUGINS": "false", **environment},
                 start_new_session=True,
             )
         self._watchdog = subprocess.Popen(

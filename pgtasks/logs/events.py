@@ -46,6 +46,7 @@ EVENTS: Final = frozenset(
         "names_restored",
         "no_thread",
         "plugin_broken",
+        "plugins_migrated",
         "process_continued",
         "process_exited",
         "process_recycling",

@@ -15,7 +15,7 @@ from pgtasks.errors import PgtasksError, PluginError, did_you_mean
 from pgtasks.hookspecs import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pgtasks.settings import Settings
 
@@ -55,7 +55,8 @@ def discover(settings: Settings, local: Sequence[tuple[str, Any]]) -> Iterator[F
     """Yield plugins in the order in which they are registered.
 
     First those that installed distributions offer, by name, unless that is turned off; then those that settings name,
-    which are the name of such an entry point or a module; last those that the application has brought itself.
+    which are the name of such an entry point or a module; last those that the application has brought itself. A module
+    may say by its `name` what it is called, and so be the same plugin however it is loaded.
 
     Args:
         settings: say what to load and what not.
@@ -73,13 +74,23 @@ def discover(settings: Settings, local: Sequence[tuple[str, Any]]) -> Iterator[F
     for name in asked:
         if name not in seen:
             seen.add(name)
-            yield _load(name, offered[name]) if name in offered else _import(name, offered)
+            found = _load(name, offered[name]) if name in offered else _import(name, offered)
+            if found.name == name or found.name not in seen:
+                seen.add(found.name)
+                yield found
+            elif found.name not in forbidden and found.name != offering(name, offered):
+                yield Unloadable(found.name, f"there are two plugins {found.name!r}: module {name!r} is another one")
     for name, plugin in local:
         if name in seen and name not in forbidden:
             yield Unloadable(name, f"there are two plugins {name!r}: give the one of the application another name")
         elif name not in seen:
             seen.add(name)
             yield Found(name, _instance(plugin), "the application")
+
+
+def offering(module: str, offered: Mapping[str, EntryPoint]) -> str | None:
+    """Return the name of the plugin that an installed distribution offers in a module."""
+    return next((name for name, point in offered.items() if point.module == module), None)
 
 
 def name_of(plugin: Any) -> str:
@@ -112,7 +123,8 @@ def _import(name: str, offered: Iterable[str]) -> Found | Unloadable:
             f"plugin {name!r} is not installed (installed: {known}){did_you_mean(name, offered)}",
         )
     try:
-        return Found(name, importlib.import_module(name), "settings")
+        plugin = importlib.import_module(name)
+        return Found(name_of(plugin), plugin, "settings")
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             known = ", ".join(offered) or "none"

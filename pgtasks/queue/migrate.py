@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import sql
-from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
-from pgtasks.errors import DatabaseUnavailableError, PgtasksError, SchemaPendingError
+from pgtasks.errors import SchemaPendingError
 from pgtasks.queue.installed import (
     KNOWN_REFERENCE_REVISION,
     OLDEST_REFERENCE_REVISION,
@@ -36,6 +33,16 @@ from pgtasks.queue.installed import (
     inspect,
     schema_option,
     step_label,
+)
+from pgtasks.queue.stepping import (
+    OLDEST_SERVER,
+    check_connection,
+    lock,
+    plain_errors,
+    quoted,
+    refuse_old_server,
+    run_script,
+    transaction,
 )
 from pgtasks.sql import (
     DEFAULT_SCHEMA,
@@ -49,7 +56,7 @@ from pgtasks.sql import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
 __all__ = [
     "KNOWN_REFERENCE_REVISION",
@@ -63,9 +70,6 @@ __all__ = [
     "migrate",
     "refuse_old_server",
 ]
-
-OLDEST_SERVER = 130000
-"""`server_version_num` of the oldest PostgreSQL that will do."""
 
 _CLASHES = (
     psycopg.errors.UniqueViolation,
@@ -113,11 +117,11 @@ def migrate(
         PgtasksError: If the server is too old or the role lacks a privilege.
     """
     check_schema_name(schema)
-    _check_connection(conn)
+    check_connection(conn)
     steps_taken: list[str] = []
     functions_put: list[str] = []
     patience = _Patience()
-    with _plain_errors(conn, schema):
+    with plain_errors(conn, schema):
         while True:
             try:
                 found = _look(conn, schema, upgrade_functions=upgrade_functions)
@@ -136,8 +140,8 @@ def _go_on(conn: psycopg.Connection[Any], schema: str, *, upgrade_functions: boo
 
     What is to be done is decided on under the lock: another process may have been quicker.
     """
-    with _transaction(conn):
-        _lock(conn, schema)
+    with transaction(conn):
+        lock(conn, schema)
         found = inspect(conn, schema, upgrade_functions=upgrade_functions)
         if found.pending_steps:
             return [_take_step(conn, found.status, found.pending_steps[0])], []
@@ -169,8 +173,8 @@ def check(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> Migrat
         PgtasksError: If the server is too old or the role lacks a privilege.
     """
     check_schema_name(schema)
-    _check_connection(conn)
-    with _plain_errors(conn, schema):
+    check_connection(conn)
+    with plain_errors(conn, schema):
         return _look(conn, schema, upgrade_functions=False).status
 
 
@@ -193,10 +197,14 @@ def expect_current(conn: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) 
     raise SchemaPendingError(f"Schema {schema!r} {problem}. Run `pgtasks migrate{schema_option(schema)}`.")
 
 
-def fresh_install_sql(schema: str = DEFAULT_SCHEMA) -> str:
+def fresh_install_sql(schema: str = DEFAULT_SCHEMA, *, beside: Sequence[str] = ()) -> str:
     """Return a script that leaves in an empty database exactly what `migrate` would, in one transaction.
 
     It holds nothing that only psql understands, and fails as a whole where a queue is there already.
+
+    Args:
+        schema: The schema's name.
+        beside: What else the script is to do in that transaction, at its end: the steps of plugins.
     """
     check_schema_name(schema)
     head = f"-- pgtasks: a fresh install of the schema {schema!r}. Fails as a whole if it is there already."
@@ -210,74 +218,12 @@ def fresh_install_sql(schema: str = DEFAULT_SCHEMA) -> str:
             _notify_sql(step.id, breaking=step.breaking),
         ]
     parts += [function.definition.strip() for function in functions(schema)]
-    parts += [_record_functions_sql(schema, public=True), "commit;"]
+    parts += [_record_functions_sql(schema, public=True), *beside, "commit;"]
     return "\n\n".join(parts) + "\n"
 
 
-def _check_connection(conn: psycopg.Connection[Any]) -> None:
-    if conn.info.transaction_status != TransactionStatus.IDLE:
-        raise PgtasksError(
-            "The schema is migrated and checked in transactions of its own: "
-            "pass a connection that is not inside one (or commit first)."
-        )
-    refuse_old_server(conn)
-
-
-def refuse_old_server(conn: psycopg.Connection[Any]) -> None:
-    """Raise a `PgtasksError` if the server is too old for pgtasks."""
-    if conn.info.server_version < OLDEST_SERVER:
-        version = conn.info.parameter_status("server_version")
-        raise PgtasksError(f"PostgreSQL {version} is too old: pgtasks needs 13 or later.")
-
-
-@contextmanager
-def _plain_errors(conn: psycopg.Connection[Any], schema: str) -> Iterator[None]:
-    """Turn what the server says about privileges, standbys and lost connections into one line each."""
-    try:
-        yield
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise PgtasksError(
-            f"Role {conn.info.user!r} lacks a privilege on schema {schema!r} of database {conn.info.dbname!r}: "
-            f"{error.diag.message_primary}. Use the role that owns the schema; "
-            "to create one, it needs CREATE on the database."
-        ) from error
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise PgtasksError(
-            f"Schema {schema!r} cannot be migrated here: {error.diag.message_primary}. "
-            "Is the server a standby, or default_transaction_read_only set?"
-        ) from error
-    except psycopg.OperationalError as error:
-        if not conn.broken:
-            raise
-        raise DatabaseUnavailableError(
-            f"The connection was lost while schema {schema!r} was migrated: {str(error).strip().splitlines()[0]}. "
-            "Run it again; it goes on where it stopped."
-        ) from error
-
-
-@contextmanager
-def _transaction(conn: psycopg.Connection[Any], mode: str = "read write") -> Iterator[None]:
-    """Run a transaction whose isolation does not depend on the caller's settings.
-
-    With REPEATABLE READ the snapshot would date from before the wait for the lock.
-    """
-    with conn.transaction():
-        _run(conn, f"set transaction isolation level read committed, {mode}")
-        yield
-
-
-def _run(conn: psycopg.Connection[Any], query: str) -> None:
-    # Without parameters, so that it may hold several statements; not by the caller's cursor class.
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        cursor.execute(query.encode(), prepare=False)
-
-
-def _lock(conn: psycopg.Connection[Any], schema: str) -> None:
-    fetch(conn, "select pg_advisory_xact_lock(hashtextextended('pgtasks migrate ' || $1::text, 0))", schema)
-
-
 def _look(conn: psycopg.Connection[Any], schema: str, *, upgrade_functions: bool) -> Found:
-    with _transaction(conn, "read only"):
+    with transaction(conn, "read only"):
         return inspect(conn, schema, upgrade_functions=upgrade_functions)
 
 
@@ -286,11 +232,11 @@ def _take_step(conn: psycopg.Connection[Any], status: MigrationStatus, step: Ste
     schema = status.schema
     adopted = step.only_own and status.kind == "adopted"
     if not status.exists:
-        _run(conn, _create_schema_sql(schema))
+        run_script(conn, _create_schema_sql(schema))
     if not adopted:
-        _run(conn, render_file(step.path, schema))
-    _run(conn, _record_step_sql(schema, step, adopted=adopted))
-    _run(conn, _notify_sql(step.id, breaking=step.breaking))
+        run_script(conn, render_file(step.path, schema))
+    run_script(conn, _record_step_sql(schema, step, adopted=adopted))
+    run_script(conn, _notify_sql(step.id, breaking=step.breaking))
     return step_label(step)
 
 
@@ -299,10 +245,10 @@ def _put_functions(conn: psycopg.Connection[Any], found: Found) -> list[str]:
     schema = found.status.schema
     for function in found.pending_functions:
         if function.public:
-            _run(conn, function.definition)
+            run_script(conn, function.definition)
         else:
             _put_private_function(conn, schema, function)
-    _run(conn, _record_functions_sql(schema, public=found.public_target))
+    run_script(conn, _record_functions_sql(schema, public=found.public_target))
     return [function.name for function in found.pending_functions]
 
 
@@ -315,12 +261,12 @@ def _put_private_function(conn: psycopg.Connection[Any], schema: str, function: 
     """
     if len(_signatures(conn, schema, function.name)) < 2:
         with suppress(psycopg.errors.InvalidFunctionDefinition), conn.transaction():
-            _run(conn, function.definition)
+            run_script(conn, function.definition)
             if len(_signatures(conn, schema, function.name)) == 1:
                 return
     for signature in _signatures(conn, schema, function.name):
-        _run(conn, f"drop routine {signature};")
-    _run(conn, function.definition)
+        run_script(conn, f"drop routine {signature};")
+    run_script(conn, function.definition)
 
 
 def _signatures(conn: psycopg.Connection[Any], schema: str, name: str) -> list[str]:
@@ -336,19 +282,19 @@ def _signatures(conn: psycopg.Connection[Any], schema: str, name: str) -> list[s
 
 
 def _create_schema_sql(schema: str) -> str:
-    return f"create schema if not exists {_name(schema)};"
+    return f"create schema if not exists {quoted(schema)};"
 
 
 def _record_step_sql(schema: str, step: Step, *, adopted: bool) -> str:
     return (
-        f"insert into {_name(schema)}._pgtasks_migrations (id, name, breaking, adopted)\n"
+        f"insert into {quoted(schema)}._pgtasks_migrations (id, name, breaking, adopted)\n"
         f"values ({step.id}, '{step.name}', {str(step.breaking).lower()}, {str(adopted).lower()});"
     )
 
 
 def _record_functions_sql(schema: str, *, public: bool) -> str:
     return (
-        f"insert into {_name(schema)}._pgtasks_functions (revision, public)\n"
+        f"insert into {quoted(schema)}._pgtasks_functions (revision, public)\n"
         f"values ({FUNCTIONS_REVISION}, {str(public).lower()})\n"
         "on conflict (only_row) do update set revision = excluded.revision, public = excluded.public, ts = now();"
     )
@@ -357,7 +303,3 @@ def _record_functions_sql(schema: str, *, public: bool) -> str:
 def _notify_sql(number: int, *, breaking: bool) -> str:
     payload = json.dumps({"migrationNumber": number, "breaking": breaking})
     return f"notify \"worker:migrate\", '{payload}';"
-
-
-def _name(schema: str) -> str:
-    return sql.Identifier(schema).as_string()

@@ -51,6 +51,13 @@ table _pgtasks_migrations
   constraint _pgtasks_migrations_pkey PRIMARY KEY (id)
   CREATE UNIQUE INDEX _pgtasks_migrations_pkey ON graphile_worker._pgtasks_migrations USING btree (id)
 
+table _pgtasks_plugin_migrations
+  plugin text not null
+  number integer not null
+  ts timestamp with time zone not null default now()
+  constraint _pgtasks_plugin_migrations_pkey PRIMARY KEY (plugin, number)
+  CREATE UNIQUE INDEX _pgtasks_plugin_migrations_pkey ON graphile_worker._pgtasks_plugin_migrations USING btree (plugin, number)
+
 table _pgtasks_staged_specs unlogged
   call_id uuid not null
   batch integer not null

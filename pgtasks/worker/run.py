@@ -17,6 +17,7 @@ from pgtasks.logs.writing import STDERR, silence_if_stalled
 from pgtasks.plugins import Role
 from pgtasks.queue.claim import register_tasks
 from pgtasks.queue.migrate import expect_current, migrate
+from pgtasks.queue.plugin_steps import expect_plugins_current, migrate_plugins, plugin_steps, plugins_status
 from pgtasks.registry import Registry
 from pgtasks.sql import Statements
 from pgtasks.worker.notify_systemd import Systemd
@@ -29,10 +30,12 @@ from pgtasks.worker.watching import check_that_files_can_be_watched
 from pgtasks.worker.zygotes import ZygoteClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from pgtasks.plugins import Dispatch
+    from pgtasks.queue.plugin_steps import PluginStep
     from pgtasks.settings import Settings
     from pgtasks.worker.zygotes import Loaded
 
@@ -72,7 +75,7 @@ def run_worker(
         stop.check()
         with resolve(loaded.settings) as conninfo:
             app = _load_plugins(loaded.settings, conninfo)
-            stop.interrupts(lambda: _prepare_schema(conninfo, loaded))
+            stop.interrupts(lambda: _prepare_schema(conninfo, loaded, app.hooks))
             make = partial(
                 Supervisor, application, app, loaded, zygote, conninfo, systemd=systemd, once=once, reload=reload
             )
@@ -103,24 +106,30 @@ def _load_plugins(settings: Settings, conninfo: str) -> App:
     return app
 
 
-def _prepare_schema(conninfo: str, loaded: Loaded) -> None:
+def _prepare_schema(conninfo: str, loaded: Loaded, hooks: Dispatch) -> None:
     settings = loaded.settings
+    steps = plugin_steps(settings.schema_name, hooks.collect("register_migrations", tuple))
     try:
         # Nothing is prepared, since the connection may go through a pooler in transaction mode.
         with psycopg.connect(
             complete_conninfo(conninfo, "pgtasks"), autocommit=True, prepare_threshold=None
         ) as connection:
             if settings.migrate:
-                report = migrate(connection, settings.schema_name)
-                for warning in report.status.warnings:
-                    log.warning("schema_unusual", message=warning)
-                if report.steps or report.functions:
-                    log.info(
-                        "schema_migrated", schema=report.schema, steps=report.steps, functions=len(report.functions)
-                    )
+                _migrate(connection, settings.schema_name, steps)
             else:
                 expect_current(connection, settings.schema_name)
+                expect_plugins_current(connection, settings.schema_name, steps)
             registering = register_tasks(Statements(settings.schema_name), loaded.tasks)
             run_within(connection, registering, timeout_of(registering.name))
     except psycopg.Error as error:
         raise explain(error, conninfo) from error
+
+
+def _migrate(connection: psycopg.Connection[Any], schema: str, steps: Sequence[PluginStep]) -> None:
+    report = migrate(connection, schema)
+    for warning in (*report.status.warnings, *plugins_status(connection, schema, steps).warnings):
+        log.warning("schema_unusual", message=warning)
+    if report.steps or report.functions:
+        log.info("schema_migrated", schema=report.schema, steps=report.steps, functions=len(report.functions))
+    if taken := migrate_plugins(connection, schema, steps):
+        log.info("plugins_migrated", schema=schema, steps=[str(step) for step in taken])

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,12 +12,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.cli.running import PGTASKS, clean_environment, run, run_script
+from tests.cli.running import PGTASKS, Done, clean_environment, run, run_script
 from tests.servers import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.servers import Servers
 
@@ -221,3 +222,71 @@ def test_a_connection_string_that_cannot_be_read(tmp_path: Path) -> None:
     assert done.code == 2
     assert done.error.startswith("environment variable DATABASE_URL: is a URL for SQLAlchemy")
     assert "s3cret" not in done.error
+
+
+# The tables of plugins
+
+SHOP = """
+from pgtasks.plugins import CheckResult, Migration, hookimpl
+
+name = "shop"
+
+
+@hookimpl
+def register_migrations():
+    return [Migration(1, "create table {schema}._pgtasks_shop_visits (at timestamptz)")]
+
+
+@hookimpl
+def register_checks(app):
+    def visits(connection):
+        [(count,)] = connection.execute(f"select count(*) from {app.schema}._pgtasks_shop_visits")
+        return [CheckResult("visits", None if count else "nobody comes", "open the door")]
+
+    return [visits]
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, database: str) -> Callable[..., Done]:
+    """`pgtasks` with a plugin that has a table and a check."""
+    (tmp_path / "pgtasks_shop.py").write_text(SHOP)
+    env = {"PGTASKS_DATABASE_URL": database, "PGTASKS_PLUGINS": "pgtasks_shop", "PYTHONPATH": str(tmp_path)}
+    return partial(run, cwd=tmp_path, env=env)
+
+
+def test_steps_of_plugins_are_checked_and_taken_beside_those_of_the_schema(shop: Callable[..., Done]) -> None:
+    checked = shop("migrate", "--check")
+    assert (checked.code, checked.out) == (
+        4,
+        "schema 'graphile_worker': installed by pgtasks\npending step of a plugin: shop 1\n",
+    )
+    assert "lacks steps of plugins; pending: shop 1" in checked.error
+    doctor = shop("doctor")
+    assert doctor.code == 13
+    assert "[plugin_steps_pending]" in doctor.out
+    taken = shop("migrate")
+    assert (taken.code, taken.out) == (
+        0,
+        "step of a plugin taken: shop 1\nschema 'graphile_worker': installed by pgtasks, up to date\n",
+    )
+    assert (shop("migrate", "--check").code, shop("migrate").out.count("step")) == (0, 0)
+    assert "nobody comes [shop.visits]" in shop("doctor").out
+
+
+def test_a_plugin_with_a_fault_keeps_the_schema_from_being_touched(
+    shop: Callable[..., Done], tmp_path: Path, empty_database: str
+) -> None:
+    (tmp_path / "pgtasks_shop.py").write_text(SHOP.replace("{schema}.", "{gw}."))
+    done = shop("migrate", "--database-url", empty_database)
+    assert (done.code, done.out) == (14, "")
+    assert "plugin 'shop', migration 1: its SQL cannot be read" in done.error
+    with psycopg.connect(empty_database) as conn:
+        assert conn.execute("select to_regnamespace('graphile_worker')").fetchone() == (None,)
+
+
+def test_the_script_has_the_steps_of_plugins_too(shop: Callable[..., Done], empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(shop("migrate", "--sql").out.encode())
+    checked = shop("migrate", "--check", "--database-url", empty_database)
+    assert (checked.code, checked.out) == (0, "schema 'graphile_worker': installed by pgtasks, up to date\n")

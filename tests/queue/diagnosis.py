@@ -35,7 +35,7 @@ class Doctor:
         found = examine(self._database, self._statements, thresholds, **rest)
         return [finding for finding in found if finding.name not in ignore]
 
-    def names(self, **options: Any) -> list[FindingName]:
+    def names(self, **options: Any) -> list[str]:
         """Return the names of what is found."""
         return [finding.name for finding in self.look(**options)]
 

@@ -17,12 +17,13 @@ from pgtasks.database import run
 from pgtasks.database.errors import reason_of
 from pgtasks.errors import PgtasksError, SchemaRefusedError
 from pgtasks.queue.doctor.connection import clock, notifications
-from pgtasks.queue.doctor.finding import Finding, FindingName, Level, Thresholds
+from pgtasks.queue.doctor.finding import CheckName, Finding, FindingName, Level, Thresholds
 from pgtasks.queue.doctor.held_cleanup import held_cleanup
 from pgtasks.queue.doctor.indexes import indexes
 from pgtasks.queue.doctor.jobs import backlog, failed_jobs, old_locks, stale_workers
 from pgtasks.queue.doctor.limits import TIMEOUTS, limited
 from pgtasks.queue.doctor.locks import table_locks
+from pgtasks.queue.doctor.plugins import examine_plugins
 from pgtasks.queue.doctor.schema import hidden_rows, refusal, status_findings
 from pgtasks.queue.doctor.server import server
 from pgtasks.queue.doctor.tables import tables
@@ -30,13 +31,22 @@ from pgtasks.queue.installed import inspect
 from pgtasks.queue.migrate import refuse_old_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pgtasks.database import Database, Operation
     from pgtasks.queue.installed import MigrationStatus
     from pgtasks.sql import Statements
 
-__all__ = ["Finding", "FindingName", "Level", "Thresholds", "examine"]
+__all__ = [
+    "CheckName",
+    "Finding",
+    "FindingName",
+    "Level",
+    "Thresholds",
+    "by_seriousness",
+    "examine",
+    "examine_plugins",
+]
 
 _SUBJECTS: Final = {
     "migrate": "what the schema lacks",
@@ -88,6 +98,11 @@ def examine(
     with database.connection() as connection:
         refuse_old_server(connection)
         found = [*_Examination(connection, sql, thresholds).findings(database.conninfo, listen, listen_at, now)]
+    return by_seriousness(found)
+
+
+def by_seriousness(found: Iterable[Finding]) -> list[Finding]:
+    """Return findings, the most serious first."""
     return sorted(found, key=lambda finding: _ORDER.index(finding.level))
 
 

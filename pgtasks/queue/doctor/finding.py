@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NewType
 
 from psycopg import sql as composing
 
@@ -29,6 +29,7 @@ FindingName = Literal[
     "schema_newer",
     "functions_replaced",
     "functions_of_graphile_worker",
+    "plugin_steps_pending",
     "rows_hidden",
     # jobs and workers
     "no_worker",
@@ -64,12 +65,15 @@ FindingName = Literal[
 ]
 """What a finding is called, here and in the documentation."""
 
+CheckName = NewType("CheckName", str)
+"""What a finding of a plugin's check is called: `plugin.name`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Something that makes a queue slow or stuck, or may do so."""
 
-    name: FindingName
+    name: FindingName | CheckName
     level: Level
     what: str
     """What was found, with its figures and whom it is about."""
