@@ -72,20 +72,25 @@ def claim_jobs(
     limit: int,
     free_slots: int,
     near: Sequence[Mark] | None = None,
+    forbidden_queues: Sequence[str] = (),
 ) -> Operation[Claimed]:
     """Lock up to `limit` runnable jobs for `worker_id`.
 
     A job on its last attempt is taken only if it is among the first `free_slots`, since it must not wait in a worker
     that may die. Given `near`, only jobs are looked at that have the priority of one of these marks and come after it.
+    Jobs of `forbidden_queues` are left alone, as those of queues that somebody else has locked are.
     """
     marks = (None, None, None) if near is None else tuple(list(column) for column in zip(*near, strict=True))
-    parameters = (worker_id, list(tasks), list(forbidden_flags), limit, free_slots, *marks)
+    parameters = (worker_id, list(tasks), list(forbidden_flags), limit, free_slots, *marks, list(forbidden_queues))
     return Operation("claim_jobs", sql.get("claim_jobs"), parameters, _claimed, UNREAD_TIMES)
 
 
-def has_runnable(sql: Statements, tasks: Sequence[str], forbidden_flags: Sequence[str]) -> Operation[bool]:
+def has_runnable(
+    sql: Statements, tasks: Sequence[str], forbidden_flags: Sequence[str], forbidden_queues: Sequence[str] = ()
+) -> Operation[bool]:
     """Ask whether a claim could take a job now."""
-    return Operation("has_runnable", sql.get("has_runnable"), (list(tasks), list(forbidden_flags)), _truth)
+    parameters = (list(tasks), list(forbidden_flags), list(forbidden_queues))
+    return Operation("has_runnable", sql.get("has_runnable"), parameters, _truth)
 
 
 def find_unknown_tasks(sql: Statements, tasks: Sequence[str], look_at: int = 1000) -> Operation[dict[str, int]]:

@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 0ea5682af3860891
+-- functions: revision 1, digest 1a4741c20d38526c
 
 sequence job_queues_id_seq
 
@@ -213,7 +213,7 @@ function _pgtasks_begin_claim(worker_id text)
   language plpgsql
   volatile
 
-function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer, mark_priorities smallint[] DEFAULT NULL::smallint[], mark_micros bigint[] DEFAULT NULL::bigint[], mark_ids bigint[] DEFAULT NULL::bigint[])
+function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer, mark_priorities smallint[] DEFAULT NULL::smallint[], mark_micros bigint[] DEFAULT NULL::bigint[], mark_ids bigint[] DEFAULT NULL::bigint[], forbidden_queues text[] DEFAULT NULL::text[])
   returns TABLE(id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb, look_seconds double precision)
   language plpgsql
   volatile
@@ -259,7 +259,7 @@ function _pgtasks_find_jobs(task_identifier text, queue_name text, state text, j
   set enable_seqscan=off
   set jit=off
 
-function _pgtasks_find_queues(way integer, task_ids integer[], forbidden_flags text[], look_at integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT queue_ids integer[], OUT seen bigint)
+function _pgtasks_find_queues(way integer, task_ids integer[], forbidden_flags text[], look_at integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], forbidden_queue_ids integer[] DEFAULT NULL::integer[], OUT queue_ids integer[], OUT seen bigint)
   returns record
   language plpgsql
   volatile
@@ -274,7 +274,7 @@ function _pgtasks_find_queues_in_order(task_ids integer[], forbidden_flags text[
   language plpgsql
   volatile
 
-function _pgtasks_find_queues_in_turn(task_ids integer[], forbidden_flags text[], max_queues integer)
+function _pgtasks_find_queues_in_turn(task_ids integer[], forbidden_flags text[], max_queues integer, forbidden_queue_ids integer[] DEFAULT NULL::integer[])
   returns integer[]
   language plpgsql
   volatile
@@ -334,7 +334,7 @@ function _pgtasks_free_queues(worker_id text, queue_ids integer[], locked_ats ti
   language plpgsql
   volatile
 
-function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[])
+function _pgtasks_has_runnable(task_identifiers text[], forbidden_flags text[], forbidden_queues text[] DEFAULT NULL::text[])
   returns boolean
   language plpgsql
   volatile
@@ -391,7 +391,7 @@ function _pgtasks_lock_job_keys(job_keys text[])
   language plpgsql
   volatile
 
-function _pgtasks_lock_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], OUT places tid[], OUT queue_ids integer[], OUT last_attempts boolean, OUT contended boolean)
+function _pgtasks_lock_queue_heads(task_ids integer[], forbidden_flags text[], max_heads integer, before_priority smallint, before_run_at timestamp with time zone, before_id bigint, mark_priorities smallint[], mark_run_ats timestamp with time zone[], mark_ids bigint[], forbidden_queue_ids integer[] DEFAULT NULL::integer[], OUT places tid[], OUT queue_ids integer[], OUT last_attempts boolean, OUT contended boolean)
   returns record
   language plpgsql
   volatile

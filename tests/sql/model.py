@@ -289,8 +289,14 @@ def _administer(state: State, changed: dict[int, Job], now: datetime) -> Answer:
 # Workers
 
 
-def eligible(state: State, tasks: Collection[str], forbidden: Collection[str], now: datetime) -> list[Job]:
-    """Return what could be claimed, in claim order: of each queue that is not locked, its first job only."""
+def eligible(
+    state: State,
+    tasks: Collection[str],
+    forbidden: Collection[str],
+    now: datetime,
+    forbidden_queues: Collection[str] = (),
+) -> list[Job]:
+    """Return what could be claimed, in claim order: of each queue that is free and allowed, its first job only."""
     ready = [
         job
         for job in sorted(state.jobs.values(), key=lambda job: job.order)
@@ -298,7 +304,7 @@ def eligible(state: State, tasks: Collection[str], forbidden: Collection[str], n
         and job.run_at <= now
         and job.task in tasks
         and job.flags.isdisjoint(forbidden)
-        and (job.queue is None or state.queues[job.queue] is None)
+        and (job.queue is None or (state.queues[job.queue] is None and job.queue not in forbidden_queues))
     ]
     heads = {job.queue: job.id for job in reversed(ready)}
     return [job for job in ready if job.queue is None or heads[job.queue] == job.id]
@@ -312,6 +318,7 @@ def claim_jobs(
     max_jobs: int,
     free_slots: int,
     now: datetime,
+    forbidden_queues: Collection[str] = (),
 ) -> Answer:
     """Silent: what is on its last attempt is passed over behind `free_slots`; a retired worker is refused."""
     if worker in state.retired and max_jobs > 0:
@@ -319,7 +326,7 @@ def claim_jobs(
     lock = Lock(now, worker)
     claimed = [
         replace(job, attempts=job.attempts + 1, lock=lock, updated_at=now, lost_key=False, administered=False)
-        for position, job in enumerate(eligible(state, tasks, forbidden, now)[: max(max_jobs, 0)])
+        for position, job in enumerate(eligible(state, tasks, forbidden, now, forbidden_queues)[: max(max_jobs, 0)])
         if position < free_slots or job.attempts + 1 < job.max_attempts
     ]
     state.jobs |= {job.id: job for job in claimed}

@@ -109,12 +109,16 @@ class Queue:
         forbidden: Sequence[str] = (),
         worker: str = "worker",
         marks: Sequence[Row] | None = None,
+        forbidden_queues: Sequence[str] | None = None,
     ) -> list[Row]:
-        """Claim jobs; given `marks`, rows of jobs, only such as come after one of these with the same priority."""
+        """Claim jobs; given `marks`, rows of jobs, only such as come after one of these with the same priority.
+
+        Without `forbidden_queues` it calls as a worker does that does not know of them.
+        """
         epoch, micro = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
         rows = self.rows(
             "select * from {gw}._pgtasks_claim_jobs(%s::text, %s::text[], %s::text[], %s::integer, %s::integer,"
-            " %s::smallint[], %s::bigint[], %s::bigint[])",
+            f" %s::smallint[], %s::bigint[], %s::bigint[]{'' if forbidden_queues is None else ', %s::text[]'})",
             worker,
             list(tasks),
             list(forbidden),
@@ -123,13 +127,22 @@ class Queue:
             None if marks is None else [mark["priority"] for mark in marks],
             None if marks is None else [(mark["run_at"] - epoch) // micro for mark in marks],
             None if marks is None else [mark["id"] for mark in marks],
+            *([] if forbidden_queues is None else [list(forbidden_queues)]),
         )
         found = [{name: value for name, value in row.items() if name != "look_seconds"} for row in rows]
         return [] if [row["id"] for row in found] == [None] else found
 
-    def has_runnable(self, tasks: Sequence[str] = ("send",), forbidden: Sequence[str] = ()) -> bool:
+    def has_runnable(
+        self,
+        tasks: Sequence[str] = ("send",),
+        forbidden: Sequence[str] = (),
+        forbidden_queues: Sequence[str] | None = None,
+    ) -> bool:
         found: bool = self.value(
-            "select {gw}._pgtasks_has_runnable(%s::text[], %s::text[])", list(tasks), list(forbidden)
+            f"select {{gw}}._pgtasks_has_runnable(%s::text[], %s::text[]{'' if forbidden_queues is None else ', %s'})",
+            list(tasks),
+            list(forbidden),
+            *([] if forbidden_queues is None else [list(forbidden_queues)]),
         )
         return found
 

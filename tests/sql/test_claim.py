@@ -19,10 +19,16 @@ MANY = 1100
 """More jobs than a claim's first look sees."""
 
 
-def take(queue: Queue, tasks: Sequence[str] = ("send",), forbidden: Sequence[str] = (), **options: Any) -> list[int]:
+def take(
+    queue: Queue,
+    tasks: Sequence[str] = ("send",),
+    forbidden: Sequence[str] = (),
+    forbidden_queues: Sequence[str] | None = None,
+    **options: Any,
+) -> list[int]:
     """Claim, and see that the look beforehand told whether there is something; return the ids in order."""
-    runnable = queue.has_runnable(tasks, forbidden)
-    claimed = queue.claim(tasks, forbidden=forbidden, **options)
+    runnable = queue.has_runnable(tasks, forbidden, forbidden_queues)
+    claimed = queue.claim(tasks, forbidden=forbidden, forbidden_queues=forbidden_queues, **options)
     assert runnable == bool(claimed)
     return [job["id"] for job in claimed]
 
@@ -245,6 +251,55 @@ def test_the_first_job_of_a_queue_is_found_behind_what_cannot_be_taken(queue: Qu
     queue.add(queue_name="q")
     assert take(queue, forbidden=["slow"]) == [first]
     assert take(queue, forbidden=["slow"]) == []
+
+
+# Forbidden queues
+
+
+def test_a_forbidden_queue_is_left_alone_and_stays_unlocked(queue: Queue) -> None:
+    queue.add(queue_name="q", priority=-1)
+    ids = [queue.add(), queue.add(queue_name="r")]
+    assert take(queue, forbidden_queues=["q", "never heard of"]) == ids
+    assert take(queue, forbidden_queues=["q"]) == []
+    assert queue.queue("q")["locked_at"] is None
+
+
+def test_a_queue_that_was_forbidden_goes_on_with_its_first_job(queue: Queue) -> None:
+    first = queue.add(queue_name="q")
+    queue.add(queue_name="q")
+    assert take(queue, forbidden_queues=["q"]) == []
+    assert take(queue, forbidden_queues=[]) == [first]
+
+
+def test_jobs_behind_those_of_forbidden_queues_are_found(queue: Queue) -> None:
+    names = [f"f{n}" for n in range(3)]
+    add_many(queue, MANY, "'send', null, 'f' || n % 3, '2020-01-01', null, null, -5, null")
+    ids = [queue.add(queue_name="q"), queue.add()]
+    assert take(queue, forbidden_queues=names, limit=5) == ids
+    assert take(queue, forbidden_queues=names, limit=5) == []
+
+
+def test_a_queue_behind_many_forbidden_ones_is_found(queue: Queue) -> None:
+    add_many(queue, MANY, "'send', null, 'f' || n, '2020-01-01', null, null, -5, null")
+    first = queue.add(queue_name="q")
+    names = [f"f{n + 1}" for n in range(MANY)]
+    assert take(queue, forbidden_queues=names, limit=5) == [first]
+    assert take(queue, forbidden_queues=names, limit=5) == []
+
+
+def test_a_job_of_a_forbidden_queue_that_somebody_holds_is_no_reason_to_look_again(queue: Queue, other: Queue) -> None:
+    queue.add(queue_name="q")
+    with other.conn.transaction():
+        other.run("select from {gw}._private_job_queues for update")
+        assert queue.claim(forbidden_queues=["q"]) == []
+    assert not queue.has_runnable(forbidden_queues=["q"])
+
+
+def test_near_a_mark_a_forbidden_queue_is_left_alone(queue: Queue) -> None:
+    mark = queue.job(queue.add())
+    queue.add(queue_name="q")
+    free = queue.add(queue_name="r")
+    assert [job["id"] for job in queue.claim(marks=[mark], forbidden_queues=["q"])] == [free]
 
 
 # Near marks

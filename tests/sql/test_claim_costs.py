@@ -47,7 +47,7 @@ class State(NamedTuple):
     """The columns of the jobs in the backlog, as SQL in which `n` is a job's number; by default such as can be claimed.
 
     Their tasks: 1 `send`, 2 `mail`, the one of the jobs that are claimed, and 3, which nobody here has. Their queues:
-    1 is locked, and those up to 24 have one of the jobs that are claimed each.
+    1 is locked, 25 forbidden, and those up to 24 have one of the jobs that are claimed each.
     """
 
     priority: str = "-5"
@@ -77,6 +77,12 @@ STATES = {
         job_queue_id=f"case when n % 2 = 0 then 1 else {OWN_QUEUE} end",
         priority="case when n % 2 = 0 then -5 else 0 end",
     ),
+    "one forbidden queue": State(job_queue_id="25"),
+    "queues behind a forbidden one": State(
+        task_id="2",
+        job_queue_id=f"case when n % 2 = 0 then 25 else {OWN_QUEUE} end",
+        priority="case when n % 2 = 0 then -5 else 0 end",
+    ),
     "forbidden": State(flags=SLOW),
     "forbidden, no queue": State(flags=SLOW, job_queue_id="null::integer"),
     "forbidden, in a queue with work": State(flags=SLOW, job_queue_id="2"),
@@ -95,6 +101,7 @@ DEAR = {
     "forbidden": {"has_runnable of some tasks"},
     # Every queue is looked at.
     "queues behind a busy one": {"claim", "has_runnable"},
+    "queues behind a forbidden one": {"claim", "has_runnable"},
 }
 """The calls for which a larger backlog may cost more, by state: see docs/explanation/claiming.md, "What costs more"."""
 
@@ -122,7 +129,7 @@ where relnamespace = %s::regnamespace
 
 
 def claim(queue: Queue, tasks: tuple[str, ...] = ("send", "mail"), **options: Any) -> list[Row]:
-    return queue.claim(tasks, limit=CLAIMED, forbidden=["slow"], **options)
+    return queue.claim(tasks, limit=CLAIMED, forbidden=["slow"], forbidden_queues=["queue 25"], **options)
 
 
 def advance(queue: Queue, claims: list[Row]) -> None:
@@ -136,8 +143,8 @@ def advance(queue: Queue, claims: list[Row]) -> None:
 CALLS: dict[str, Callable[[Queue, list[Row]], object]] = {
     "claim": lambda queue, _: claim(queue),
     "claim of other tasks": lambda queue, _: claim(queue, ("idle",)),
-    "has_runnable": lambda queue, _: queue.has_runnable(["send", "mail"], ["slow"]),
-    "has_runnable of some tasks": lambda queue, _: queue.has_runnable(["send"], ["slow"]),
+    "has_runnable": lambda queue, _: queue.has_runnable(["send", "mail"], ["slow"], ["queue 25"]),
+    "has_runnable of some tasks": lambda queue, _: queue.has_runnable(["send"], ["slow"], ["queue 25"]),
     "finish_successes": lambda queue, claims: queue.finish_successes(*claims),
     "advance": advance,
 }

@@ -227,30 +227,37 @@ class QueueMachine(RuleBasedStateMachine):
         forbidden=some(FLAGS),
         max_jobs=st.integers(0, 4),
         free_slots=st.integers(0, 4),
+        queues=some([*QUEUES, "unknown"]),
     )
-    def claim_jobs(self, worker: str, tasks: list[str], forbidden: list[str], max_jobs: int, free_slots: int) -> None:
-        self._claim(worker, tasks, forbidden, max_jobs, free_slots)
+    def claim_jobs(
+        self, worker: str, tasks: list[str], forbidden: list[str], max_jobs: int, free_slots: int, queues: list[str]
+    ) -> None:
+        self._claim(worker, tasks, forbidden, max_jobs, free_slots, queues)
 
     @rule(worker=workers, max_jobs=st.integers(1, 9))
     def claim_jobs_of_all_kinds(self, worker: str, max_jobs: int) -> None:
-        self._claim(worker, TASKS, [], max_jobs, max_jobs)
+        self._claim(worker, TASKS, [], max_jobs, max_jobs, [])
 
-    def _claim(self, worker: str, tasks: list[str], forbidden: list[str], max_jobs: int, free_slots: int) -> None:
+    def _claim(
+        self, worker: str, tasks: list[str], forbidden: list[str], max_jobs: int, free_slots: int, queues: list[str]
+    ) -> None:
         try:
             now, rows = self._call(
-                "{gw}._pgtasks_claim_jobs(%s::text, %s::text[], %s::text[], %s::integer, %s::integer)",
+                "{gw}._pgtasks_claim_jobs("
+                "%s::text, %s::text[], %s::text[], %s::integer, %s::integer, forbidden_queues := %s::text[])",
                 worker,
                 tasks,
                 forbidden,
                 max_jobs,
                 free_slots,
+                queues,
             )
         except psycopg.DatabaseError as error:
             with pytest.raises(model.RefusedError, match=error.sqlstate):
                 model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, datetime.now(UTC))
             self._agree()
             return
-        answer = model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, now)
+        answer = model.claim_jobs(self.state, worker, tasks, forbidden, max_jobs, free_slots, now, queues)
         for row in rows:
             assert row.pop("look_seconds") > 0 or max_jobs < 1
         if [row["id"] for row in rows] == [None]:
@@ -258,10 +265,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.claims += rows
         self._agree(rows, answer.rows)
 
-    @rule(tasks=some([*TASKS, "unknown"], 3), forbidden=some(FLAGS))
-    def has_runnable(self, tasks: list[str], forbidden: list[str]) -> None:
-        now, rows = self._call("{gw}._pgtasks_has_runnable(%s::text[], %s::text[])", tasks, forbidden)
-        assert rows == [{"answer": bool(model.eligible(self.state, tasks, forbidden, now))}]
+    @rule(tasks=some([*TASKS, "unknown"], 3), forbidden=some(FLAGS), queues=some([*QUEUES, "unknown"]))
+    def has_runnable(self, tasks: list[str], forbidden: list[str], queues: list[str]) -> None:
+        call = "{gw}._pgtasks_has_runnable(%s::text[], %s::text[], %s::text[])"
+        now, rows = self._call(call, tasks, forbidden, queues)
+        assert rows == [{"answer": bool(model.eligible(self.state, tasks, forbidden, now, queues))}]
         self._agree()
 
     @rule(

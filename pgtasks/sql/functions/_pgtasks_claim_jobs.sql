@@ -3,7 +3,7 @@
 -- A named queue has at most one job in flight, its first eligible one. What guarantees it is the lock on the queue's
 -- row: see _pgtasks_lock_queue_heads. A reference worker locks the same rows. A queue whose row is missing (the
 -- reference's cleanup can delete it while a job is being added) counts as locked until _pgtasks_restore_names puts it
--- back.
+-- back. So does one of forbidden_queues, named by whoever calls.
 --
 -- A job on its last attempt is taken only if it is among the first free_slots of the batch: it must not wait in a
 -- worker that may die, since nothing would be left to run it again.
@@ -33,7 +33,8 @@ create or replace function {gw}._pgtasks_claim_jobs(
   free_slots integer,
   mark_priorities smallint[] = null,
   mark_micros bigint[] = null,
-  mark_ids bigint[] = null
+  mark_ids bigint[] = null,
+  forbidden_queues text[] = null
 )
 returns table (
   id bigint,
@@ -70,6 +71,7 @@ declare
   v_began timestamptz := clock_timestamp();
   v_look_seconds double precision;
   v_mark_run_ats timestamptz[];
+  v_forbidden_queue_ids integer[];
   v_task_ids integer[];
   v_task_names text[];
   v_ready_places tid[];
@@ -97,6 +99,14 @@ begin
       select timestamptz '2000-01-01 00:00:00+00' + mark.micros * interval '1 microsecond'
       from unnest(_pgtasks_claim_jobs.mark_micros) with ordinality as mark (micros, position)
       order by mark.position
+    );
+  end if;
+
+  if cardinality(_pgtasks_claim_jobs.forbidden_queues) > 0 then
+    v_forbidden_queue_ids := array(
+      select job_queues.id
+      from {gw}._private_job_queues as job_queues
+      where job_queues.queue_name = any(_pgtasks_claim_jobs.forbidden_queues)
     );
   end if;
 
@@ -129,7 +139,8 @@ begin
       v_last.id,
       _pgtasks_claim_jobs.mark_priorities,
       v_mark_run_ats,
-      _pgtasks_claim_jobs.mark_ids
+      _pgtasks_claim_jobs.mark_ids,
+      v_forbidden_queue_ids
     ) as heads;
 
     exit when v_ready_places is not null or v_queued_places is not null;

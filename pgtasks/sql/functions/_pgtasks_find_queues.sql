@@ -4,7 +4,8 @@
 --      tasks that others have;
 --   2. the queues of the first jobs of each of the tasks, for when other workers' tasks are ahead;
 --   3. each queue in turn, for when much of what is ahead waits for a few locked queues.
--- Locks nothing. See the functions for each way, to which the parameters belong.
+-- Only the third way leaves out what is not free or is forbidden. Locks nothing. See the functions for each way, to which
+-- the parameters belong.
 create or replace function {gw}._pgtasks_find_queues(
   way integer,
   task_ids integer[],
@@ -16,6 +17,7 @@ create or replace function {gw}._pgtasks_find_queues(
   mark_priorities smallint[],
   mark_run_ats timestamptz[],
   mark_ids bigint[],
+  forbidden_queue_ids integer[] = null,
   out queue_ids integer[],
   out seen bigint
 )
@@ -40,7 +42,7 @@ begin
     select found.queue_ids, found.seen into queue_ids, seen
     from {gw}._pgtasks_find_queues_by_task(task_ids, forbidden_flags, look_at) as found;
   else
-    queue_ids := {gw}._pgtasks_find_queues_in_turn(task_ids, forbidden_flags, look_at);
+    queue_ids := {gw}._pgtasks_find_queues_in_turn(task_ids, forbidden_flags, look_at, forbidden_queue_ids);
   end if;
   seen := coalesce(seen, 0);
 end;

@@ -1,9 +1,10 @@
--- The free queues that have an eligible job, in the claim order of these, at most max_queues: looks at every queue that
--- has jobs. Locks nothing.
+-- The queues that are free, not forbidden, and have an eligible job, in the claim order of these, at most max_queues:
+-- looks at every queue that has jobs. Locks nothing.
 create or replace function {gw}._pgtasks_find_queues_in_turn(
   task_ids integer[],
   forbidden_flags text[],
-  max_queues integer
+  max_queues integer,
+  forbidden_queue_ids integer[] = null
 )
 returns integer[]
 language plpgsql
@@ -51,6 +52,7 @@ begin
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     ) as head
+    where (queue.id in (select unnest(forbidden_queue_ids))) is not true
     order by head.priority, head.run_at, head.id
     limit max_queues
   );

@@ -9,6 +9,8 @@
 -- more jobs than it looks at and brought few or none. The last is repeated, and finds more, for as long as the heads of
 -- all that it has found are held.
 --
+-- Queues of forbidden_queue_ids count as tried, so that they are treated as if somebody else had locked them.
+--
 -- Given `before`, queues whose first jobs are known to come after that job are left out. Lateral joins keep the order of
 -- what is on their left, which lets `limit` end a walk: see _pgtasks_lock_ready_jobs.
 create or replace function {gw}._pgtasks_lock_queue_heads(
@@ -21,6 +23,7 @@ create or replace function {gw}._pgtasks_lock_queue_heads(
   mark_priorities smallint[],
   mark_run_ats timestamptz[],
   mark_ids bigint[],
+  forbidden_queue_ids integer[] = null,
   out places tid[],
   out queue_ids integer[],
   out last_attempts boolean,
@@ -39,7 +42,7 @@ declare
   v_most integer;
   v_last bigint;
   v_locked_ids integer[];
-  v_tried_ids integer[] := '{{}}';
+  v_tried_ids integer[] := coalesce(forbidden_queue_ids, '{{}}');
   v_places tid[];
   v_kept_ids integer[];
   v_last_attempts boolean;
@@ -58,7 +61,8 @@ begin
       before_id,
       mark_priorities,
       mark_run_ats,
-      mark_ids
+      mark_ids,
+      forbidden_queue_ids
     ) as found;
 
     v_left_ids := array(
