@@ -379,6 +379,7 @@ class Claimer:
             plan.limit,
             free,
             near,
+            list(plan.forbidden_queues),
         )
         claimed = await self._ask_for_jobs(operation)
         self._marks.looked(claimed, time.monotonic(), full=near is None)
