@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pgtasks.job import Job
-    from pgtasks.registry import Registry
+    from pgtasks.registry import Registry, TaskDecorator
     from pgtasks.settings import Settings
 
 Model = TypeVar("Model", bound="BaseModel")
@@ -45,6 +45,10 @@ class Application(Protocol):
     @property
     def registry(self) -> Registry:
         """The tasks; empty in the supervisor, which imports no code of the application's."""
+
+    @property
+    def task(self) -> TaskDecorator:
+        """The decorator `@task` of the application."""
 
     @property
     def schema(self) -> str:
