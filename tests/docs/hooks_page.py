@@ -58,7 +58,8 @@ def _section(hook: Hook) -> str:
     """The heading in the contract that the hook stands under."""
     source = inspect.getsource(hookspecs)
     before = source[: source.index(f"def {hook.name}(")]
-    return re.findall(r"^# ([A-Z].*)$", before, flags=re.MULTILINE)[-1]
+    titles: list[str] = re.findall(r"^# ([A-Z].*)$", before, flags=re.MULTILINE)
+    return titles[-1]
 
 
 def _entry(hook: Hook) -> str:
