@@ -108,8 +108,8 @@ def _load(name: str, point: EntryPoint) -> Found | Unloadable:
     place = f"distribution {distribution.name} {distribution.version}" if distribution is not None else point.value
     try:
         plugin = _instance(point.load())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the plugin's
-        return Unloadable(name, f"plugin {name!r} ({place}) cannot be loaded: {_explain(error)}")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is the plugin's
+        return Unloadable(name, f"plugin {name!r} ({place}) cannot be loaded: {explain(error)}")
     if distribution is None:
         return Found(name, plugin, "entry point")
     return Found(name, plugin, "entry point", distribution.name, distribution.version)
@@ -133,16 +133,16 @@ def _import(name: str, offered: Iterable[str]) -> Found | Unloadable:
                 f"plugin {name!r} is neither installed (installed: {known}) nor a module that can be imported"
                 f"{did_you_mean(name, offered)}",
             )
-        return Unloadable(name, f"plugin {name!r} cannot be loaded: {_explain(error)}")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the plugin's
-        return Unloadable(name, f"plugin {name!r} cannot be loaded: {_explain(error)}")
+        return Unloadable(name, f"plugin {name!r} cannot be loaded: {explain(error)}")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is the plugin's
+        return Unloadable(name, f"plugin {name!r} cannot be loaded: {explain(error)}")
 
 
 def _instance(plugin: Any) -> Any:
     return plugin() if inspect.isclass(plugin) else plugin
 
 
-def _explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """The error in a line, with the place in the plugin's code where it was raised."""
     if isinstance(error, PgtasksError):
         return str(error)

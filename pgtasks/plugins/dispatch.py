@@ -13,9 +13,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pgtasks.errors import PluginError
+from pgtasks.errors import PgtasksError, PluginError
 from pgtasks.hookspecs import Kind
 from pgtasks.logs import get_logger
+from pgtasks.plugins.discovery import explain
 from pgtasks.plugins.lanes import Call, Lane, flush_at_exit, in_lane
 
 if TYPE_CHECKING:
@@ -161,7 +162,10 @@ class Dispatch:
     # What is asked
 
     def _call(self, implementation: Implementation, given: Mapping[str, Any], read: Callable[[Any], T]) -> Any:
-        """Call in this thread; an error of a hook that is not isolated is the caller's."""
+        """Call in this thread; an error of a hook that is not isolated is the caller's.
+
+        It is one of ours that names the plugin, but for hooks that may refuse what they are given by an error.
+        """
         hook = implementation.hook
         if hook.isolated and not implementation.trusted:
             return _FAILED
@@ -173,10 +177,14 @@ class Dispatch:
                 raise _nonsense(implementation, "a coroutine, where nothing can wait for it")
             answer = None if answer is None else self._read(implementation, answer, read)
         except Exception as error:
-            if not hook.isolated:
+            if hook.isolated:
+                self._failed(implementation, error)
+                return _FAILED
+            if hook.kind is Kind.CHANGE or isinstance(error, PgtasksError):
                 raise
-            self._failed(implementation, error)
-            return _FAILED
+            raise PluginError(
+                f"plugin {implementation.plugin!r} has failed in its {hook.name}(): {explain(error)}"
+            ) from error
         implementation.succeeded()
         self._traced(implementation, began)
         return answer
