@@ -19,6 +19,7 @@ from pgtasks.plugins.flags import flags_function
 from pgtasks.plugins.producing import Outgoing
 from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
+from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
 
 if TYPE_CHECKING:
@@ -213,6 +214,8 @@ class App(Adding):
         """Let the command line's settings win over those of the constructor."""
         with self._lock:
             merged = {**self._explicit, **settings}
+            for name in JOINED & self._explicit.keys() & settings.keys():
+                merged[name] = [*self._explicit[name], *settings[name]]
             self.configure(load_settings(merged, source="command line"))
             self._explicit = merged
 
