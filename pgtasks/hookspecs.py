@@ -139,14 +139,31 @@ def register_tasks(app: Application) -> None:
 
 @hook(Kind.COLLECT, Role.COMMAND, isolated=False)
 def register_commands() -> Sequence[click.Command]:
-    """Return commands that `pgtasks` is to have beside its own, under names that it does not have.
+    """Return commands that `pgtasks` is to have beside its own, under names that no other plugin's have either.
 
-    Called for `pgtasks --help` and for a command that is not one of pgtasks'.
+    Called before `configure`, and only for `pgtasks --help`, for a command that is not one of pgtasks' own, and when a
+    shell completes one. So it costs other commands nothing, and must not need settings.
+
+    A command (its own function, or that of a group's command) is called after `configure`, with the `App` as the
+    context's object, whose role is `command`: `@click.pass_obj` gives it. Its database is looked for, an embedded
+    server started, when it is first used, and closed at the end of the command. `--database-url` and `--schema` are
+    added to the command's options and have had their effect on the App; a command with options of the same names has
+    its own instead.
+
+    Errors of pgtasks' and psycopg's are shown in one line; so is `click.ClickException`. Any other is shown with its
+    traceback, as a bug of the plugin.
 
     Example:
+        @click.command(help="Show how many visits there were.")
+        @click.option("--days", default=7)
+        @click.pass_obj
+        def visits(app, days):
+            with app.connection() as connection:
+                ...
+
         @hookimpl
         def register_commands(self):
-            return [report]
+            return [visits]
     """
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from pgtasks.cli.lazy import LazyCommand, LazyGroup, help_unless_invoked
+from pgtasks.cli.lazy import LazyCommand, PluginGroup, help_unless_invoked
+from pgtasks.cli.options import PLUGIN
 from pgtasks.cli.output import complain, explain_bug, explain_usage
 from pgtasks.cli.streams import open_standard_streams, silence_stdout, watch_stdout
 from pgtasks.errors import PgtasksError
@@ -53,7 +54,11 @@ COMMANDS: Final = {
     "doctor": LazyCommand(
         "pgtasks.cli.doctor:doctor", "Look for what makes the queue slow or stuck, and say what to do about it."
     ),
-    "migrate": LazyCommand("pgtasks.cli.migrate:migrate", "Install the schema or bring it up to date."),
+    "migrate": LazyCommand(
+        "pgtasks.cli.migrate:migrate", "Install the schema or bring it up to date, and the tables of plugins."
+    ),
+    "config": LazyCommand("pgtasks.cli.config:config", "Show all settings, their values, and where these come from."),
+    "plugins": LazyCommand("pgtasks.cli.plugins:plugins", "List the plugins, and what is wrong with any of them."),
     "demo": LazyCommand(
         "pgtasks.cli.demo:demo", "Index Python's standard library with a pool of workers, and show what they found."
     ),
@@ -63,11 +68,13 @@ _COMPLETION: Final = "_PGTASKS_COMPLETE"
 
 
 @click.group(
-    cls=LazyGroup, commands_by_name=COMMANDS, invoke_without_command=True, context_settings={"max_content_width": 100}
+    cls=PluginGroup, commands_by_name=COMMANDS, invoke_without_command=True, context_settings={"max_content_width": 100}
 )
+# Eager like --help, so that the list of commands has those of plugins that are named before it.
+@click.option("-p", "--plugin", "plugins", is_eager=True, **PLUGIN)
 @click.option("--version", is_flag=True, help="Show the version and exit.")
 @click.pass_context
-def pgtasks(ctx: click.Context, *, version: bool) -> None:
+def pgtasks(ctx: click.Context, /, *, version: bool, **_settings: object) -> None:
     """Run background jobs with PostgreSQL as the only server.
 
     \b

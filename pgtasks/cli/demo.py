@@ -39,13 +39,16 @@ def demo(ctx: click.Context, /, *, processes: int | None, files: int | None, **_
     'pgtasks_demo', and jobs of its own tasks, and removes both at its end, which Ctrl-C brings about too.
     """
     settings = settings_from(ctx)
-    chosen = {name: str(value) for name, value in given_settings(ctx).items() if name in {"database_url", "schema"}}
+    given = given_settings(ctx)
+    chosen = {name: str(given[name]) for name in ("database_url", "schema") if name in given}
     environment = {environment_name(name): value for name, value in chosen.items()}
+    # All of them, since the variable may be set already.
+    plugins = {environment_name("plugins"): ",".join(settings.plugins)} if "plugins" in given else {}
     screen = Screen()
     Demo(
         settings=settings,
         connect=partial(connect, settings, "pgtasks demo"),
-        environment=environment,
+        environment=environment | plugins,
         processes=processes or max(2, min(settings.processes, _MOST_BY_DEFAULT)),
         files=files,
         screen=screen,

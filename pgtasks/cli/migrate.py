@@ -43,8 +43,8 @@ def migrate(ctx: click.Context, /, *, check: bool, sql: bool, upgrade_functions:
         raise click.UsageError("--check, --sql and --upgrade-functions do not go together", ctx)
     settings = settings_from(ctx)
     schema = settings.schema_name
-    # Before anything is done, since a plugin may have a fault.
-    steps = plugin_steps(schema, command_app(settings).hooks.collect("register_migrations", tuple))
+    with command_app(settings) as app:  # before anything is done, since a plugin may have a fault
+        steps = plugin_steps(schema, app.hooks.collect("register_migrations", tuple))
     if sql:
         click.echo(migrations.fresh_install_sql(schema, beside=plugin_steps_sql(schema, steps)), nl=False)
         return

@@ -11,6 +11,9 @@ import click
 
 from pgtasks.errors import did_you_mean
 
+_PLUGIN = "_pgtasks_plugin"
+"""The attribute of an exception that says whose command has raised it."""
+
 
 def complain(message: str) -> None:
     """Write an error: `pgtasks: error: …`, in red on a terminal."""
@@ -41,12 +44,20 @@ def explain_usage(error: click.ClickException) -> str:
     return f"{message}{'' if message.endswith('?') else '.'} See '{ctx.command_path} --help'."
 
 
+def blame(error: Exception, plugin: str) -> None:
+    """Note that an exception comes from a plugin's command, and not from pgtasks."""
+    setattr(error, _PLUGIN, plugin)
+
+
 def explain_bug(error: BaseException) -> None:
     """Write the traceback of an exception that nothing expected, and what to do with it."""
     from pgtasks import __version__  # noqa: PLC0415 - a command that ends well does not need it
 
     with contextlib.suppress(OSError):
         traceback.print_exception(error)
+    if plugin := getattr(error, _PLUGIN, None):
+        complain(f"this is a bug in plugin {plugin!r}; please report it, with the lines above, to whom it is from")
+        return
     complain(
         f"this is a bug in pgtasks; please report it with the lines above, what you ran and these versions: "
         f"pgtasks {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"

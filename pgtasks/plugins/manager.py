@@ -66,10 +66,7 @@ class Manager:
             else:
                 problem = found.problem
             if settings.broken_plugins == "refuse":
-                raise PluginError(
-                    f"{problem}; mend it, leave it out with -p no:{found.name}, "
-                    f"or set broken_plugins to 'warn' to go on without it"
-                )
+                raise refusal(found.name, problem)
             log.warning("plugin_broken", plugin=found.name, error=problem)
             self.plugins.append(PluginInfo(found.name, "left out", problem=problem))
         lacking = missing(settings.required_plugins, [info.name for info in self.plugins if info.problem is None])
@@ -100,6 +97,13 @@ class Manager:
         except ValueError:
             raise PluginError(f"{where} is the same object as another plugin") from None
         self.plugins.append(PluginInfo(found.name, found.origin, found.distribution, found.version, hooks))
+
+
+def refusal(name: str, problem: str) -> PluginError:
+    """Return what to raise for a plugin that cannot be used."""
+    return PluginError(
+        f"{problem}; mend it, leave it out with -p no:{name}, or set broken_plugins to 'warn' to go on without it"
+    )
 
 
 def _check(plugin: Any, where: str) -> tuple[str, ...]:

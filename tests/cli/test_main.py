@@ -47,12 +47,15 @@ def test_the_list_of_commands_says_what_the_command_itself_says(commands: dict[s
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_and_version_import_no_command(arguments: list[str], tmp_path: Path) -> None:
+    targets = {command.target.partition(":")[0] for command in COMMANDS.values()}
     script = """
 import atexit, sys
-atexit.register(lambda: print(sorted(m for m in sys.modules if m.startswith("pgtasks.cli.")), file=sys.stderr))
+atexit.register(lambda: print(*(m for m in sys.modules if m.startswith("pgtasks.cli.")), file=sys.stderr))
 """
     done = run_script(script, *arguments, cwd=tmp_path)
-    assert done.err == "['pgtasks.cli.lazy', 'pgtasks.cli.output', 'pgtasks.cli.streams']\n"
+    imported = set(done.err.split())
+    assert "pgtasks.cli.lazy" in imported
+    assert not imported & targets
 
 
 def test_without_a_command_the_help_goes_to_stderr(tmp_path: Path) -> None:
