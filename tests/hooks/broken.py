@@ -1,0 +1,42 @@
+"""A plugin that fails in every isolated hook, in the way that `BROKEN` says: `raise`, `nonsense` or `hang`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from pgtasks import hookimpl, hookspecs
+from pgtasks.hookspecs import HOOKS
+from pgtasks.plugins import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+name = "broken"
+WAY = os.environ.get("BROKEN", "raise")
+
+
+def fail() -> Any:
+    if WAY == "raise":
+        raise ValueError("broken")
+    if WAY == "hang":
+        time.sleep(600)
+    return object()
+
+
+def implementation(hook: str) -> Callable[..., Any]:
+    parameters = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
+    scope: dict[str, Any] = {"fail": fail}
+    exec(f"def {hook}({parameters}): return fail()", scope)
+    function: Callable[..., Any] = hookimpl(scope[hook])
+    return function
+
+
+def _is_to_fail(hook: str) -> bool:
+    # What hangs round a job in its own thread is the job's time, and its time limit's to end.
+    return HOOKS[hook].isolated and not (WAY == "hang" and HOOKS[hook].kind is Kind.WRAP)
+
+
+globals().update({hook: implementation(hook) for hook in HOOKS if _is_to_fail(hook)})

@@ -1,0 +1,36 @@
+"""With a plugin that fails in every hook jobs end as they do without it, and the other plugins hear all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgtasks.hookspecs import HOOKS
+from pgtasks.plugins import Kind
+from tests.hooks.test_order import check, shown
+
+if TYPE_CHECKING:
+    from tests.hooks.test_order import Record
+    from tests.worker.conftest import Database
+
+HEADINGS = {"works": "A job succeeds", "raises": "The last attempt fails", "dies": "A job takes its process down"}
+
+
+@pytest.mark.parametrize("way", ["raise", "nonsense", "hang"])
+@pytest.mark.parametrize("task", HEADINGS)
+def test_jobs_end_as_they_should(record: Record, db: Database, task: str, way: str) -> None:
+    job = db.app.add_job(task, max_attempts=1)
+    env = {"PGTASKS_PLUGINS": "tests.hooks.recorder,tests.hooks.broken", "BROKEN": way, "PGTASKS_HOOK_TIMEOUT": "0.3"}
+    recorded = record("--once", "--processes", "1", env=env)
+    assert recorded.worker.wait() == 0
+    if task != "dies":
+        check(recorded, HEADINGS[task])
+    row = db.job(job.id)
+    assert (row is None) == (task == "works")
+    if row is not None:
+        assert (row.attempts, row.locked_at) == (1, None)
+    named = {record["hook"] for record in recorded.worker.records("hook_failed", plugin="broken")}
+    asked = {name for name in shown(HEADINGS[task], "Asked") if HOOKS[name].kind is not Kind.WRAP}
+    assert named >= asked
+    assert not recorded.worker.records("hook_failed", plugin="recorder")
