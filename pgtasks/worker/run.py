@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def run_worker(
         loaded = application.load(zygote, settings, stop)
         stop.check()
         with resolve(loaded.settings) as conninfo:
-            app = _load_plugins(loaded.settings, conninfo)
+            app = _load_plugins(loaded.settings, conninfo, directory)
             stop.interrupts(lambda: _prepare_schema(conninfo, loaded, app.hooks))
             make = partial(
                 Supervisor, application, app, loaded, zygote, conninfo, systemd=systemd, once=once, reload=reload
@@ -97,8 +98,10 @@ async def _supervise(make: Callable[[], Supervisor], stop: StopWhileStarting) ->
         signals.end()
 
 
-def _load_plugins(settings: Settings, conninfo: str) -> App:
+def _load_plugins(settings: Settings, conninfo: str, directory: Path) -> App:
     """Load the plugins for the supervisor: those that are installed or named. It has no tasks."""
+    if (first := str(directory)) not in sys.path:
+        sys.path.insert(0, first)  # where all other processes of this worker look first, too
     app = App(registry=Registry())
     app.assume(Role.SUPERVISOR)
     app.configure(settings.with_overrides(database_url=conninfo))
