@@ -52,7 +52,7 @@ class Outgoing:
     def specs(self, specs: list[JobSpec]) -> list[JobSpec]:
         """Return what is to be added for several."""
         if self._changed:
-            specs = self._hooks.change("before_defer", specs, _read, argument="specs")
+            specs = self._hooks.change("before_defer", specs, read_specs, argument="specs")
         if self._codec is not None:
             specs = [replace(spec, payload=self._encoded(self._codec, spec)) for spec in specs]
         return specs
@@ -70,7 +70,8 @@ class Outgoing:
         return orjson.Fragment(text)
 
 
-def _read(answer: Any, before: list[JobSpec]) -> list[JobSpec]:
+def read_specs(answer: Any, before: list[JobSpec]) -> list[JobSpec]:
+    """Return a plugin's answer to `before_defer`, or raise."""
     if not isinstance(answer, Sequence) or isinstance(answer, str):
         raise TypeError("it must be a list of JobSpec")
     for spec in answer:

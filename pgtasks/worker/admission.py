@@ -87,7 +87,7 @@ class Admission:
         admitted: list[tuple[Job, AnyTask | None]] = []
         try:
             left = jobs
-            for ask in self._hooks.askers("admit_jobs", _read_refusals):
+            for ask in self._hooks.askers("admit_jobs", read_refusals):
                 refusals = await ask(jobs=left) or {}
                 ends += [Completion(job, refusals[job.id].outcome(), ran=False) for job in left if job.id in refusals]
                 left = [job for job in left if job.id not in refusals]
@@ -106,10 +106,11 @@ class Admission:
         self._on_answer()
 
     async def _resolve(self, job: Job) -> AnyTask | None:
-        return await self._hooks.decide_async("resolve_task", _read_task, job=job) if self._resolves else None
+        return await self._hooks.decide_async("resolve_task", read_task, job=job) if self._resolves else None
 
 
-def _read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:
+def read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:
+    """Return a plugin's answer to `admit_jobs`, or raise."""
     if not isinstance(answer, Mapping):
         raise TypeError("it must be a mapping of job ids")
     for refusal in answer.values():
@@ -118,7 +119,8 @@ def _read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:
     return answer
 
 
-def _read_task(answer: Any) -> AnyTask:
+def read_task(answer: Any) -> AnyTask:
+    """Return a plugin's answer to `resolve_task`, or raise."""
     if not isinstance(answer, Task):
         raise TypeError("it must be a task, as @task makes them")
     return answer

@@ -95,7 +95,7 @@ class HostHooks:
 
     async def health_problems(self) -> list[str]:
         """Return what plugins say is wrong."""
-        answers = await self._hooks.collect_async("health_check", _read_problems)
+        answers = await self._hooks.collect_async("health_check", read_problems)
         return [problem for _, problems in answers if problems for problem in problems]
 
     async def stopped(self) -> None:
@@ -108,5 +108,6 @@ def _info(member: Member) -> ProcessInfo:
     return ProcessInfo(member.worker_id, member.index, member.pid)
 
 
-def _read_problems(answer: Any) -> list[str]:
+def read_problems(answer: Any) -> list[str]:
+    """Return a plugin's answer to `health_check`, or raise."""
     return [answer] if isinstance(answer, str) else [str(problem) for problem in answer]

@@ -51,7 +51,7 @@ class ForbiddenFlagsCache:
         """Return the flags that are forbidden now."""
         if self._hooks is None or time.monotonic() < self.until:
             return self._flags
-        answers = await self._hooks.collect_async("forbidden_flags", _read_flags, app=self._app)
+        answers = await self._hooks.collect_async("forbidden_flags", read_flags, app=self._app)
         self._answers.update({plugin: answer or _NONE for plugin, answer in answers})
         held = [answer.seconds for answer in self._answers.values()]
         self.until = time.monotonic() + min(held, default=_DEFAULT_SECONDS)
@@ -85,7 +85,7 @@ class Planner:
         wanted = ClaimPlan(limit, free_slots, self._tasks, await self._forbidden.flags())
         plan = wanted
         if self._hooks is not None:
-            plan = await self._hooks.change_async("before_claim", wanted, _read_plan, argument="plan")
+            plan = await self._hooks.change_async("before_claim", wanted, read_plan, argument="plan")
         narrowed = plan != wanted or wanted.forbidden_flags != self._forbidden.always
         self.pause = None
         if narrowed:
@@ -100,7 +100,8 @@ class Planner:
 _NONE: Final = ForbiddenFlags(())
 
 
-def _read_flags(answer: Any) -> ForbiddenFlags:
+def read_flags(answer: Any) -> ForbiddenFlags:
+    """Return a plugin's answer to `forbidden_flags`, or raise."""
     flags, seconds = (
         (answer.flags, answer.seconds) if isinstance(answer, ForbiddenFlags) else (answer, _DEFAULT_SECONDS)
     )
@@ -112,7 +113,8 @@ def _read_flags(answer: Any) -> ForbiddenFlags:
     return ForbiddenFlags(names, seconds)
 
 
-def _read_plan(answer: Any, before: ClaimPlan) -> ClaimPlan:
+def read_plan(answer: Any, before: ClaimPlan) -> ClaimPlan:
+    """Return a plugin's answer to `before_claim`, or raise."""
     if not isinstance(answer, ClaimPlan):
         raise TypeError("it must be a ClaimPlan: use dataclasses.replace(plan, …)")
     if not 0 <= answer.limit <= before.limit:
