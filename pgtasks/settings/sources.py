@@ -25,6 +25,8 @@ ExplicitSource = Literal["command line", "App", "call"]
 ENVIRONMENT_PREFIX: Final = "PGTASKS_"
 PLUGIN_PREFIX: Final = "PGTASKS_PLUGIN_"
 """Variables for plugins, `PGTASKS_PLUGIN_NAME__KEY`, which check them themselves."""
+TEST_DATABASE: Final = "PGTASKS_TEST_DATABASE_URL"
+"""The server that `pgtasks.testing` uses: no setting, and never the database of an application."""
 JOINED: Final = frozenset({"plugins"})
 """Lists to which every source adds, where for other settings the strongest one counts."""
 
@@ -70,6 +72,15 @@ def environment_name(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.upper()
 
 
+def plugin_environment_name(plugin: str, key: str) -> str:
+    """Return the environment variable of a plugin's setting.
+
+    >>> plugin_environment_name("rate-limit", "url")
+    'PGTASKS_PLUGIN_RATE_LIMIT__URL'
+    """
+    return f"{PLUGIN_PREFIX}{plugin.replace('-', '_')}__{key}".upper()
+
+
 def explicit_name(name: str, source: ExplicitSource) -> str:
     """Return how a message names a value that was given explicitly.
 
@@ -104,7 +115,7 @@ def environment_layer(environ: Mapping[str, str], known: Collection[str]) -> Lay
     origins: dict[str, str] = {}
     plugins: dict[str, dict[str, tuple[Any, str]]] = {}
     for variable, value in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == TEST_DATABASE:
             continue
         if variable.startswith(PLUGIN_PREFIX):
             plugin, separator, key = variable.removeprefix(PLUGIN_PREFIX).lower().partition("__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING, get_args
 
@@ -9,6 +10,7 @@ import click
 import pytest
 
 import pgtasks
+import pgtasks.testing.plugin
 from pgtasks.cli import pgtasks as command_line
 from pgtasks.queue.doctor import FindingName
 from tests.docs.pages import DOCS, PAGES, ROOT, RUN, anchors, blocks, links, name_of, steps
@@ -72,6 +74,13 @@ def test_every_public_name_is_on_a_reference_page() -> None:
     shown = set(re.findall(r"^::: pgtasks\.(\w+)$", text, flags=re.MULTILINE))
     assert shown == set(pgtasks.__all__) - {"__version__"}
     assert "`pgtasks.__version__`" in text
+
+
+def test_every_tool_for_tests_is_on_its_page() -> None:
+    text = (DOCS / "reference" / "testing.md").read_text()
+    assert set(re.findall(r"^::: pgtasks\.testing\.(\w+)$", text, flags=re.MULTILINE)) == set(pgtasks.testing.__all__)
+    fixtures = re.findall(r"^@pytest\.fixture.*\ndef (\w+)", inspect.getsource(pgtasks.testing.plugin), re.MULTILINE)
+    assert re.findall(r"^\| `(pgtasks_\w+)`", text, flags=re.MULTILINE) == fixtures
 
 
 def test_every_command_has_a_section() -> None:
