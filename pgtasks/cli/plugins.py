@@ -10,7 +10,7 @@ import click
 
 from pgtasks import hookspecs
 from pgtasks.cli.application import CommandApp
-from pgtasks.cli.lazy import LazyGroup
+from pgtasks.cli.lazy import LazyCommand, LazyGroup
 from pgtasks.cli.loading import load_plugins
 from pgtasks.cli.options import plugin_option, settings_from
 from pgtasks.cli.output import note
@@ -41,7 +41,12 @@ _HOOK: Final = (
 )
 
 
-@click.group(cls=LazyGroup, commands_by_name={}, invoke_without_command=True)
+_COMMANDS: Final = {
+    "new": LazyCommand("pgtasks.cli.plugin_new:new", "Make the package of a plugin: pgtasks-NAME in DIR, or here."),
+}
+
+
+@click.group(cls=LazyGroup, commands_by_name=_COMMANDS, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print each plugin as a JSON object on one line.")
 @plugin_option
 @click.pass_context
