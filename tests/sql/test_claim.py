@@ -158,6 +158,20 @@ def test_jobs_with_a_forbidden_flag_are_not_claimed(queue: Queue, queue_name: st
 
 
 @pytest.mark.parametrize("queue_name", [None, "q"])
+def test_a_flag_of_one_job_may_be_forbidden(queue: Queue, queue_name: str | None) -> None:
+    queue.add(flags=["@a"], queue_name=queue_name)
+    allowed = queue.add(flags=["@b"], queue_name=queue_name)
+    assert take(queue, forbidden=["@a"]) == [allowed]
+
+
+def test_jobs_behind_many_with_a_forbidden_flag_of_one_job_are_claimed(queue: Queue) -> None:
+    queue.run("select {gw}.add_job('send', flags := array['@a', 'big']) from generate_series(1, 3000)")
+    queue.run("select {gw}.add_job('send', flags := array['slow', '@' || n]) from generate_series(1, 1000) as n")
+    allowed = queue.add(flags=["@b", "big"])
+    assert take(queue, forbidden=["slow", "@a"]) == [allowed]
+
+
+@pytest.mark.parametrize("queue_name", [None, "q"])
 def test_jobs_of_the_future_are_not_claimed(queue: Queue, queue_name: str | None) -> None:
     queue.add(run_at="2100-01-01Z", queue_name=queue_name, priority=-1)
     queue.run("select id from {gw}.add_job('send', run_at := 'infinity', queue_name := %s)", queue_name)

@@ -37,6 +37,8 @@ DOWN = 4
 """Pages of one look-up: down an index of three levels, and the row."""
 
 SLOW = "'[\"slow\"]'::jsonb"
+SLOW_OF_ONE_JOB = "jsonb_build_object('slow', true, '@number=' || n, true)"
+OF_ONE_JOB = "jsonb_build_object('@number=' || n, true)"
 TOMORROW = "now() + interval '1 day'"
 OWN_QUEUE = "1000 + n"
 SOME_IN_QUEUES = "case when n % 2 = 0 then 100 + n % 50 end"
@@ -85,7 +87,14 @@ STATES = {
     ),
     "forbidden": State(flags=SLOW),
     "forbidden, no queue": State(flags=SLOW, job_queue_id="null::integer"),
+    "forbidden, no queue, each with a flag of its own": State(flags=SLOW_OF_ONE_JOB, job_queue_id="null::integer"),
     "forbidden, in a queue with work": State(flags=SLOW, job_queue_id="2"),
+    "behind foreign ones, each with a flag of its own": State(
+        task_id="case when n % 2 = 0 then 3 else 2 end",
+        job_queue_id="null::integer",
+        priority="case when n % 2 = 0 then -5 else 0 end",
+        flags=OF_ONE_JOB,
+    ),
     "ready": State(priority="0"),
     "ready, no queue": State(priority="0", job_queue_id="null::integer"),
     "ready, a queue each": State(job_queue_id=OWN_QUEUE),

@@ -1,5 +1,6 @@
--- The first jobs without a queue of each kind, which is a task and a set of flags: of the tasks given, and of the sets
--- that hold no forbidden flag. At most max_jobs of each kind, all in claim order. Locks nothing.
+-- The first jobs without a queue of each kind, which is a task and a set of flags, those that begin with `@` left out: of
+-- the tasks given, and of the sets that hold no forbidden flag. At most max_jobs of each kind, all in claim order. Locks
+-- nothing.
 create or replace function {gw}._pgtasks_find_ready_jobs(task_ids integer[], forbidden_flags text[], max_jobs integer)
 returns table (place tid, priority smallint, run_at timestamptz, id bigint)
 language plpgsql
@@ -7,7 +8,8 @@ volatile
 as $pgtasks$
 #variable_conflict use_column
 declare
-  v_flags_matter boolean := coalesce(cardinality(forbidden_flags) > 0, false);
+  -- A flag of one job that is forbidden leaves out that job, which is looked at when it is locked, and not its kind.
+  v_forbidden_flags text[] := array(select flag from unnest(forbidden_flags) as flag where flag not like '@%');
 begin
   return query
     select due.*
@@ -15,29 +17,29 @@ begin
     cross join lateral (
       with recursive kind (hash, flags) as (
         (
-          select coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.flags
+          select {gw}._pgtasks_kind_hash(jobs.flags), jobs.flags
           from {gw}._private_jobs as jobs
           where jobs.is_available and jobs.job_queue_id is null and jobs.task_id = task.id
-          order by coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority, jobs.run_at, jobs.id
+          order by {gw}._pgtasks_kind_hash(jobs.flags), jobs.priority, jobs.run_at, jobs.id
           limit 1
         )
         union all
         select following.*
         from kind
         cross join lateral (
-          select coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.flags
+          select {gw}._pgtasks_kind_hash(jobs.flags), jobs.flags
           from {gw}._private_jobs as jobs
           where jobs.is_available
             and jobs.job_queue_id is null
             and jobs.task_id = task.id
-            and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) > kind.hash
-          order by coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority, jobs.run_at, jobs.id
+            and {gw}._pgtasks_kind_hash(jobs.flags) > kind.hash
+          order by {gw}._pgtasks_kind_hash(jobs.flags), jobs.priority, jobs.run_at, jobs.id
           limit 1
         ) as following
       )
       select kind.hash
       from kind
-      where not v_flags_matter or kind.flags is null or not kind.flags ?| forbidden_flags
+      where kind.flags is null or not kind.flags ?| v_forbidden_flags
     ) as kind
     cross join lateral (
       with recursive level (priority, run_at) as (
@@ -47,7 +49,7 @@ begin
           where jobs.is_available
             and jobs.job_queue_id is null
             and jobs.task_id = task.id
-            and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kind.hash
+            and {gw}._pgtasks_kind_hash(jobs.flags) = kind.hash
           order by jobs.priority, jobs.run_at, jobs.id
           limit 1
         )
@@ -60,7 +62,7 @@ begin
           where jobs.is_available
             and jobs.job_queue_id is null
             and jobs.task_id = task.id
-            and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kind.hash
+            and {gw}._pgtasks_kind_hash(jobs.flags) = kind.hash
             and jobs.priority > level.priority
           order by jobs.priority, jobs.run_at, jobs.id
           limit 1
@@ -74,7 +76,7 @@ begin
         where jobs.is_available
           and jobs.job_queue_id is null
           and jobs.task_id = task.id
-          and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kind.hash
+          and {gw}._pgtasks_kind_hash(jobs.flags) = kind.hash
           and jobs.priority = level.priority
           and jobs.run_at <= now()
         order by jobs.run_at, jobs.id

@@ -8,7 +8,7 @@ with recursive heads (in_queue, task_id, flags_hash, priority, run_at) as (
     (
         select
             job.job_queue_id is not null, job.task_id,
-            case when job.job_queue_id is null then coalesce(jsonb_hash_extended(job.flags, 0), 0) else 0 end,
+            case when job.job_queue_id is null then {gw}._pgtasks_kind_hash(job.flags) else 0 end,
             job.priority, job.run_at
         from {gw}._private_jobs as job
         where job.is_available
@@ -20,7 +20,7 @@ with recursive heads (in_queue, task_id, flags_hash, priority, run_at) as (
     from heads cross join lateral (
         select
             job.job_queue_id is not null, job.task_id,
-            case when job.job_queue_id is null then coalesce(jsonb_hash_extended(job.flags, 0), 0) else 0 end,
+            case when job.job_queue_id is null then {gw}._pgtasks_kind_hash(job.flags) else 0 end,
             job.priority, job.run_at
         from {gw}._private_jobs as job
         where job.is_available and job.priority > heads.priority
@@ -30,21 +30,21 @@ with recursive heads (in_queue, task_id, flags_hash, priority, run_at) as (
 ),
 unqueued (task_id, flags_hash, priority, run_at) as (
     (
-        select job.task_id, coalesce(jsonb_hash_extended(job.flags, 0), 0) as flags_hash, job.priority, job.run_at
+        select job.task_id, {gw}._pgtasks_kind_hash(job.flags) as flags_hash, job.priority, job.run_at
         from {gw}._private_jobs as job
         where job.is_available and job.job_queue_id is null
-        order by job.task_id, coalesce(jsonb_hash_extended(job.flags, 0), 0), job.priority, job.run_at, job.id
+        order by job.task_id, {gw}._pgtasks_kind_hash(job.flags), job.priority, job.run_at, job.id
         limit 1
     )
     union all
     select following.*
     from unqueued cross join lateral (
-        select job.task_id, coalesce(jsonb_hash_extended(job.flags, 0), 0) as flags_hash, job.priority, job.run_at
+        select job.task_id, {gw}._pgtasks_kind_hash(job.flags) as flags_hash, job.priority, job.run_at
         from {gw}._private_jobs as job
         where job.is_available and job.job_queue_id is null
-            and (job.task_id, coalesce(jsonb_hash_extended(job.flags, 0), 0), job.priority)
+            and (job.task_id, {gw}._pgtasks_kind_hash(job.flags), job.priority)
                 > (unqueued.task_id, unqueued.flags_hash, unqueued.priority)
-        order by job.task_id, coalesce(jsonb_hash_extended(job.flags, 0), 0), job.priority, job.run_at, job.id
+        order by job.task_id, {gw}._pgtasks_kind_hash(job.flags), job.priority, job.run_at, job.id
         limit 1
     ) as following
 ),
@@ -115,7 +115,7 @@ from
                 select from {gw}._private_jobs as job
                 where job.is_available and job.job_queue_id is null and not first.in_queue
                     and job.task_id = first.task_id
-                    and coalesce(jsonb_hash_extended(job.flags, 0), 0) = first.flags_hash
+                    and {gw}._pgtasks_kind_hash(job.flags) = first.flags_hash
                     and job.priority = first.priority and job.run_at <= now()
                 union all
                 select from {gw}._private_jobs as job
