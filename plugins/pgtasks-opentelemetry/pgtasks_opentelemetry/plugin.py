@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
-from opentelemetry.trace import ProxyTracerProvider, SpanKind
+from opentelemetry.trace import SpanKind
 
 from pgtasks.plugins import Role, hookimpl
 from pgtasks_opentelemetry import attributes as names
@@ -45,8 +45,10 @@ class OpenTelemetry:
         self._runs = Runs(self._settings)
         self._figures = Figures()
         self._setup: Callable[[], object] | None = None
-        self._provider: Any = None
+        self._tracers: Any = None
         self._tracer: Tracer | None = None
+        self._meters: Any = None
+        self._counts = False
 
     @hookimpl
     def configure(self, app: Application) -> None:
@@ -59,12 +61,15 @@ class OpenTelemetry:
     @hookimpl(trylast=True)
     def before_defer(self, specs: Sequence[JobSpec]) -> Sequence[JobSpec] | None:
         """Make a span, and have the jobs carry it. Last, so that nobody refuses or changes the jobs afterwards."""
+        tracer, counts = self._active_tracer(), self._is_counting()
+        if tracer is None and not counts:
+            return None
         by_task: dict[str, list[int]] = {}
         for position, spec in enumerate(specs):
             by_task.setdefault(spec.task, []).append(position)
-        for task, positions in by_task.items():
-            self._figures.added(task, len(positions))
-        tracer = self._active_tracer()
+        if counts:
+            for task, positions in by_task.items():
+                self._figures.added(task, len(positions))
         if tracer is None:
             return None
         fields, changed = self._settings.carry, list(specs)
@@ -95,7 +100,8 @@ class OpenTelemetry:
     def job_finished(self, end: JobEnd) -> None:
         """End the span, and count the run."""
         self._runs.ended(end)
-        self._figures.ended(end, error_of(end))
+        if self._is_counting():
+            self._figures.ended(end, error_of(end))
 
     @hookimpl
     def worker_process_shutdown(self) -> None:
@@ -108,9 +114,21 @@ class OpenTelemetry:
                 flush(milliseconds)
 
     def _active_tracer(self) -> Tracer | None:
-        """Return the tracer of the provider that there is now; None if there is none."""
+        """Return the tracer of the provider that there is now; None if that does nothing."""
         provider = trace.get_tracer_provider()
-        if provider is not self._provider:
-            self._provider = provider
-            self._tracer = None if isinstance(provider, ProxyTracerProvider) else provider.get_tracer("pgtasks")
+        if provider is not self._tracers:
+            self._tracers = provider
+            self._tracer = None if _does_nothing(provider) else provider.get_tracer("pgtasks")
         return self._tracer
+
+    def _is_counting(self) -> bool:
+        provider = metrics.get_meter_provider()
+        if provider is not self._meters:
+            self._meters = provider
+            self._counts = not _does_nothing(provider)
+        return self._counts
+
+
+def _does_nothing(provider: object) -> bool:
+    """Whether a provider is one of the API's own, which stand in where no SDK is configured."""
+    return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))

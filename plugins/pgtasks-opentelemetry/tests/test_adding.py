@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.trace import SpanKind
@@ -16,6 +15,7 @@ from pgtasks_opentelemetry import OpenTelemetry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import psycopg
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 tracer = trace.get_tracer("test")

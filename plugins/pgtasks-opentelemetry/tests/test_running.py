@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from opentelemetry import trace
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import psycopg
     from conftest import Traced
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
