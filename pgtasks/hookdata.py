@@ -131,6 +131,30 @@ class JobEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A worker process."""
+
+    worker_id: str
+    """Who it is in the database."""
+    index: int
+    """Which one of its host, counted from 0."""
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """What a worker process is doing."""
+
+    process: ProcessInfo
+    running: int
+    """Slots with a job."""
+    free: int
+    """Slots without one."""
+    queued: int
+    """Jobs that it has claimed, and that wait for a slot."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostInfo:
     """The host that a supervisor is for."""
 
@@ -142,17 +166,8 @@ class HostInfo:
     """Slots of each."""
     tasks: tuple[str, ...]
     """Names of the tasks that they run."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """A worker process."""
-
-    worker_id: str
-    """Who it is in the database."""
-    index: int
-    """Which one of its host, counted from 0."""
-    pid: int
+    states: tuple[ProcessState, ...] = ()
+    """What its processes are doing; only `supervisor_tick` is told."""
 
 
 @dataclass(frozen=True, slots=True)

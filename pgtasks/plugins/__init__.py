@@ -27,6 +27,7 @@ from pgtasks.hookdata import (
     Migration,
     PayloadCodec,
     ProcessInfo,
+    ProcessState,
     Role,
 )
 from pgtasks.hookspecs import HOOKS, Hook, Kind, hookimpl
@@ -58,6 +59,7 @@ __all__ = [
     "PluginInfo",
     "Plugins",
     "ProcessInfo",
+    "ProcessState",
     "Retry",
     "Role",
     "Snooze",

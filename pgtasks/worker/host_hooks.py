@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pgtasks.hookdata import HostInfo, LostJob, ProcessInfo
+from pgtasks.hookdata import HostInfo, LostJob, ProcessInfo, ProcessState
 from pgtasks.worker.decisions import outcome_of, read_decision
 from pgtasks.worker.zygotes import describe_status
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pgtasks.hookdata import Application
     from pgtasks.job import Claim, Outcome
     from pgtasks.plugins import LoopDispatch
+    from pgtasks.worker.fleet import Fleet
     from pgtasks.worker.member import Member
     from pgtasks.worker.recovery import Death
 
@@ -81,17 +83,18 @@ class HostHooks:
         """Tell that the worker begins to stop."""
         self._hooks.tell("shutdown_requested", reason=reason)
 
-    async def run(self) -> None:
+    async def run(self, fleet: Fleet) -> None:
         """Call `supervisor_tick` now and then and give up observers that hang, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hooks.watch())
             if self._hooks.has("supervisor_tick"):
-                group.create_task(self._tick())
+                group.create_task(self._tick(fleet))
 
-    async def _tick(self) -> None:
+    async def _tick(self, fleet: Fleet) -> None:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            await self._hooks.told("supervisor_tick", host=self._host)
+            host = replace(self._host, processes=fleet.wanted, states=tuple(map(_state, fleet.members)))
+            await self._hooks.told("supervisor_tick", host=host)
 
     async def health_problems(self) -> list[str]:
         """Return what plugins say is wrong."""
@@ -106,6 +109,11 @@ class HostHooks:
 
 def _info(member: Member) -> ProcessInfo:
     return ProcessInfo(member.worker_id, member.index, member.pid)
+
+
+def _state(member: Member) -> ProcessState:
+    view = member.slots.view()
+    return ProcessState(_info(member), view.running, view.free, view.queued)
 
 
 def read_problems(answer: Any) -> list[str]:

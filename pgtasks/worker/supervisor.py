@@ -169,7 +169,7 @@ class Supervisor:
         )
         self._hooks.ready()
         if self._hooks.observes:
-            self._do(self._hooks.run(), "plugins")
+            self._do(self._hooks.run(self._fleet), "plugins")
         self._fleet.start(settings.processes)
         look_at_schema = asyncio.Event()
         self._do(self._end_when_schema_breaks(look_at_schema), "watch the schema")
