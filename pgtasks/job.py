@@ -132,6 +132,18 @@ class Job:
         assert self.locked_at is not None, "a job that nobody holds has no claim"
         return (self.locked_at - EPOCH) // MICROSECOND
 
+    @_once
+    def due_micros(self) -> int:
+        """When it became due, the later of `run_at` and `created_at`, in microseconds since 2000.
+
+        Who measures how long jobs wait has it for a third of what two datetimes cost.
+        """
+        read = self.__dict__.get("_later")
+        if read is not None:
+            with contextlib.suppress(KeyError):
+                return cast("int", read(self.__dict__["_row"], "due_micros"))
+        return (max(self.run_at, self.created_at) - EPOCH) // MICROSECOND
+
     @property
     def claim(self) -> Claim:
         """The claim by which its worker holds it."""
@@ -236,6 +248,8 @@ class Completion(NamedTuple):
     """How long the handler ran."""
     written: bool = False
     """Whether the database has accepted the outcome already, in a transaction of the job's own."""
+    began: float = 0.0
+    """When it was started, by `time.monotonic`; 0 if it was not."""
     exception: BaseException | None = None
     """What the handler has raised."""
     timed_out: bool = False

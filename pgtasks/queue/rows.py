@@ -128,6 +128,8 @@ class _Unkeyed:
 
 def _read(row: Row, field: str) -> Any:
     """Return a field of the job of a row, or raise `KeyError`."""
+    if field == "due_micros":
+        return max(row[3], row[7])
     column, read = _LATER[field]
     value = row[column]
     return value if read is None or value is None else read(value)

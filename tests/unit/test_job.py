@@ -3,13 +3,14 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import zoneinfo
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
 
 from pgtasks.errors import JobOptionError, PayloadError
 from pgtasks.job import Job, JobSpec
+from pgtasks.queue.rows import job_from_row
 
 NAIVE = dt.datetime(2026, 1, 2)  # noqa: DTZ001 - the mistake itself
 WITH_ZONE = "with .replace(tzinfo=datetime.UTC)"
@@ -184,3 +185,12 @@ def test_the_text_of_a_job_shows_neither_payload_nor_error() -> None:
 def test_a_claim_is_told_by_job_time_and_key() -> None:
     claim = job(id=7, key="k").claim
     assert (claim.job_id, claim.locked_at, claim.keyed) == (7, NOW, True)
+
+
+@pytest.mark.parametrize(("run_at", "created_at", "due"), [(5, 3, 5), (3, 5, 5), (-(2**63), 5, 5)])
+def test_a_job_is_due_from_when_it_was_added_or_later(run_at: int, created_at: int, due: int) -> None:
+    row = (1, "{}", 0, run_at, 1, 25, None, created_at, 0, None, 9, "worker", 0, None)
+    job = job_from_row(row, "work", None)
+    assert job.due_micros == due
+    decoded = Job(**{field.name: getattr(job, field.name) for field in fields(Job)})
+    assert decoded.due_micros == due
