@@ -128,6 +128,8 @@ class JobEnd:
     """The exception itself, if the handler raised one."""
     timed_out: bool = False
     """Whether it had been asked to stop since it ran for longer than its `timeout`."""
+    began: float = 0.0
+    """When it was started, by `time.monotonic`; 0 if it was not, since no thread could be had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,7 @@ class Executor:
             return self._failure(job, run, error, began)
         if run.deadline is not None:
             run.end()
-        return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS)
+        return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS, began)
 
     def _failure(self, job: Job, run: Run, error: BaseException, began: float) -> Completion:
         outcome = run.outcome_of(error)
@@ -233,7 +233,7 @@ class Executor:
         seconds = time.monotonic() - began
         timed_out = isinstance(run.abort.error, JobTimeoutError)
         return Completion(
-            job, outcome, seconds, exception=error if self._keeps_exceptions else None, timed_out=timed_out
+            job, outcome, seconds, False, began, error if self._keeps_exceptions else None, timed_out=timed_out
         )
 
     def _call(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> None:
@@ -274,7 +274,8 @@ class Executor:
             return
         if run.deadline is not None:
             run.end()
-        self._end(slot, Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS))
+        written = transactional and outcome is SUCCESS
+        self._end(slot, Completion(job, outcome, time.monotonic() - began, written, began))
 
     def _unreadable(self, task: AnyTask, job: Job) -> Outcome | None:
         """Decode a payload that the handler can see; return what becomes of a job with which that can never be done."""

@@ -41,6 +41,7 @@ class Ends:
             outcome.error,
             completion.exception,
             completion.timed_out,
+            completion.began,
         )
         if state is not None and (hook := _hook_of(outcome.kind, state)) is not None:
             self._hooks.tell(hook, end=end)
