@@ -21,6 +21,7 @@ from benchmarks import (
     footprint,
     latency,
     plots,
+    plugins,
     scaling,
     snapshot,
     soak,
@@ -50,6 +51,7 @@ FAMILIES = (
     Family("footprint", "start-up, memory, and what idle costs", 1, footprint.measure),
     Family("backlog", "what a claim costs, by what else is in the table", 2.5, backlog.measure),
     Family("snapshot", "throughput over time, without and with a transaction that stays open", 1.5, snapshot.measure),
+    Family("plugins", "jobs a second with no plugin, with each, and with all", 3, plugins.measure),
     Family("soak", "waits and sizes, minute by minute, at half of what two processes do", 3.5, soak.measure),
 )
 NONE = "none"

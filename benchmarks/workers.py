@@ -123,10 +123,10 @@ class Queue:
 
 
 @contextmanager
-def queue_on(server: Server) -> Iterator[Queue]:
+def queue_on(server: Server, database: str = "bench_pgtasks") -> Iterator[Queue]:
     """Make a database for pgtasks, with an app of this process that adds to it."""
     with (
-        server.database("bench_pgtasks") as conninfo,
+        server.database(database) as conninfo,
         psycopg.connect(conninfo, autocommit=True) as connection,
     ):
         migrate(connection)
