@@ -161,6 +161,7 @@ def register_commands() -> Sequence[click.Command]:
             with app.connection() as connection:
                 ...
 
+
         @hookimpl
         def register_commands(self):
             return [visits]
