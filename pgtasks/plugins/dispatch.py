@@ -20,7 +20,7 @@ from pgtasks.plugins.discovery import explain
 from pgtasks.plugins.lanes import Call, Lane, flush_at_exit, in_lane
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -33,6 +33,8 @@ OBSERVER_SECONDS: Final = 30.0
 """How long an observer may take for one call before it is given up."""
 _LOOK_SECONDS: Final = 0.5
 """How often lanes are looked at meanwhile."""
+_TOGETHER: Final = 20
+"""How many things a plugin is told with one call of its lane."""
 _FAILED: Final = object()
 
 
@@ -48,8 +50,10 @@ class Dispatch:
         self._implementations = implementations
         self._trace = trace
         self._lanes: dict[str, Lane] = {}
-        self._observing: dict[str, Implementation] = {}
-        """Which observer each lane has called last."""
+        self._observers: dict[str, Lane] = {}
+        """Those of plugins' observers, by plugin."""
+        self._observing: dict[str, tuple[Implementation, float]] = {}
+        """Which observer each plugin's lane has called last, and when."""
         self._dropped: dict[str, int] = {}
 
     def has(self, hook: str) -> bool:
@@ -103,6 +107,23 @@ class Dispatch:
         for implementation in self._implementations[hook]:
             self._tell(implementation, given)
 
+    def tell_all(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Tell of many things at once: of each the observers of its hook, with what it is given."""
+        plugins: dict[str, dict[str, list[Implementation]]] = {}
+        for hook in {hook for hook, _ in calls}:
+            for implementation in self._implementations[hook]:
+                plugins.setdefault(implementation.plugin, {}).setdefault(hook, []).append(implementation)
+        for implementations in plugins.values():
+            wanted = [call for call in calls if call[0] in implementations]
+            first = next(iter(implementations.values()))[0]
+            lane = self._observing_lane(first)
+            for start in range(0, len(wanted), _TOGETHER):
+                some = wanted[start : start + _TOGETHER]
+                if lane.full:
+                    self._drop(first, len(some))
+                else:
+                    lane.put(partial(self._observe_all, implementations, some))
+
     def wrap(self, hook: str, /, **given: Any) -> AbstractContextManager[None]:
         """Return a context manager that enters those of all implementations; what they do wrong is only logged."""
         return _Wrap([(one, given) for one in self._implementations[hook] if one.trusted], self._failed)
@@ -122,32 +143,44 @@ class Dispatch:
         else:
             lane.put(lambda: self._observe(implementation, given))
 
+    def _observe_all(
+        self, implementations: Mapping[str, list[Implementation]], calls: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> None:
+        for hook, given in calls:
+            for implementation in implementations[hook]:
+                self._observe(implementation, given)
+
     def _observe(self, implementation: Implementation, given: Mapping[str, Any]) -> None:
         """Make one call of an observer, in its plugin's lane."""
         if not implementation.trusted:
             return
         began = time.monotonic()
-        self._observing[f"pgtasks-plugin-{implementation.plugin}"] = implementation
+        self._observing[implementation.plugin] = implementation, began
         try:
             answer = implementation.call(given)
-            if inspect.iscoroutine(answer):
+            if answer is not None and inspect.iscoroutine(answer):
                 self._await(answer)
         except BaseException as error:  # noqa: BLE001 - it is the plugin's
             self._failed(implementation, error)
         else:
             implementation.succeeded()
-        self._traced(implementation, began)
+        if self._trace:
+            self._traced(implementation, began)
 
     def _await(self, answer: Coroutine[Any, Any, Any]) -> None:
         """Wait for what an asynchronous observer does: here, in an event loop for the purpose."""
         asyncio.run(_within(answer, OBSERVER_SECONDS))
 
     def _observing_lane(self, implementation: Implementation) -> Lane:
-        return self._lane(f"pgtasks-plugin-{implementation.plugin}")
+        lane = self._observers.get(implementation.plugin)
+        if lane is None:
+            lane = self._observers[implementation.plugin] = self._lane(f"pgtasks-plugin-{implementation.plugin}")
+        return lane
 
-    def _drop(self, implementation: Implementation) -> None:
-        dropped = self._dropped[implementation.plugin] = self._dropped.get(implementation.plugin, 0) + 1
-        if dropped & (dropped - 1) == 0:  # the 1st, 2nd, 4th, …
+    def _drop(self, implementation: Implementation, calls: int = 1) -> None:
+        before = self._dropped.get(implementation.plugin, 0)
+        dropped = self._dropped[implementation.plugin] = before + calls
+        if dropped.bit_length() > before.bit_length():  # the 1st, 2nd, 4th, …
             log.warning(
                 "hook_calls_dropped", plugin=implementation.plugin, hook=implementation.hook.name, calls=dropped
             )
@@ -276,14 +309,14 @@ class LoopDispatch(Dispatch):
         """Give up observers that take too long, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            for name, lane in list(self._lanes.items()):
-                call = lane.current
-                if call is not None and time.monotonic() - call.began > OBSERVER_SECONDS:
+            for plugin, lane in list(self._observers.items()):
+                call, (implementation, began) = lane.current, self._observing.get(plugin, (None, 0.0))
+                if call is None or implementation is None or began < call.began:
+                    continue  # it is between two calls
+                if time.monotonic() - began > OBSERVER_SECONDS:
                     lane.give_up()
-                    implementation = self._observing.get(name)
-                    if implementation is not None:
-                        implementation.waits_for(call)
-                        self._failed(implementation, f"took longer than {OBSERVER_SECONDS:g} s")
+                    implementation.waits_for(call)
+                    self._failed(implementation, f"took longer than {OBSERVER_SECONDS:g} s")
 
     async def flushed(self, seconds: float) -> None:
         """Wait until observers have been told all that they are to be told, or so many seconds."""

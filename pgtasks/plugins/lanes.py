@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FULL: Final = 50_000
+FULL: Final = 5_000
 """So many calls may wait in a lane; those that come then are dropped."""
 _EXIT_SECONDS: Final = 2.0
 """How long the end of a program waits for what its plugins were told last."""

@@ -58,17 +58,17 @@ class Queues(Protocol):
 
 
 class Completer:
-    """Writes completions; calls `on_end` with each and its job's state, and then `on_written` with a batch of them."""
+    """Writes completions; calls `on_ends` with them and their jobs' states, and then `on_written`."""
 
     def __init__(
         self,
         link: DatabaseLink,
         on_written: Callable[[list[Completion]], None],
         queues: Queues,
-        on_end: Callable[[Completion, str | None], None] | None = None,
+        on_ends: Callable[[Sequence[tuple[Completion, str | None]]], None] | None = None,
     ) -> None:
         self._link = link
-        self._on_end = on_end
+        self._on_ends = on_ends
         self._queues = queues
         self._on_written = on_written
         self._waiting: list[Completion] = []
@@ -138,12 +138,14 @@ class Completer:
             unwritten += [completion for completion in going_on if completion.job.id not in states]
         others, tries = await self._finish(unwritten)
         states |= others
-        untold = not (self._refused or self._on_end is not None or log.is_enabled_for(logging.INFO))
+        untold = not (self._refused or log.is_enabled_for(logging.INFO))
+        ends: list[tuple[Completion, str | None]] = []
         written = []
         for completion in batch:
             state = "deleted" if completion.written else states.get(completion.job.id)
             if untold and state == "deleted":
                 written.append(completion)
+                ends.append((completion, state))
             elif state == "busy":
                 self._busy.append(completion)
             elif state == "refused":
@@ -152,9 +154,10 @@ class Completer:
                 if self._refused:
                     self._refused.discard(completion.job.claim)
                 _report(completion, state, retried=tries > 1 or unknown)
-                if self._on_end is not None:
-                    self._on_end(completion, state)
+                ends.append((completion, state))
                 written.append(completion)
+        if self._on_ends is not None and ends:
+            self._on_ends(ends)
         if self._busy and self._busy_later is None:
             self._busy_later = asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
         return written

@@ -8,6 +8,8 @@ from pgtasks.hookdata import JobEnd
 from pgtasks.job import OutcomeKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pgtasks.job import Completion
     from pgtasks.plugins import LoopDispatch
 
@@ -24,29 +26,34 @@ class Ends:
 
     def __init__(self, hooks: LoopDispatch) -> None:
         self._hooks = hooks
-        self._finished = hooks.observer("job_finished")
-        self.active = self._finished is not None or any(map(hooks.has, _HOOKS))
+        self._wanted = {hook for hook in (*_HOOKS, "job_finished") if hooks.has(hook)}
+        self.active = bool(self._wanted)
         """Whether any plugin wants to be told."""
 
-    def tell(self, completion: Completion, state: str | None) -> None:
-        """Tell of a job that has run, and what the database made of its end; None: somebody else holds it."""
-        if not completion.ran:
-            return
-        outcome = completion.outcome
-        end = JobEnd(
-            completion.job,
-            outcome.kind.value,
-            state or "lost",  # type: ignore[arg-type]  # one of those that the field says
-            completion.seconds,
-            outcome.error,
-            completion.exception,
-            completion.timed_out,
-            completion.began,
-        )
-        if state is not None and (hook := _hook_of(outcome.kind, state)) is not None:
-            self._hooks.tell(hook, end=end)
-        if self._finished is not None:
-            self._finished(end=end)
+    def tell(self, ends: Iterable[tuple[Completion, str | None]]) -> None:
+        """Tell of jobs that have run, and what the database made of their ends; None: somebody else holds it."""
+        calls: list[tuple[str, dict[str, JobEnd]]] = []
+        for completion, state in ends:
+            if completion.ran:
+                hook = None if state is None else _hook_of(completion.outcome.kind, state)
+                if wanted := [name for name in (hook or "", "job_finished") if name in self._wanted]:
+                    given = {"end": _end_of(completion, state)}
+                    calls += [(name, given) for name in wanted]
+        self._hooks.tell_all(calls)
+
+
+def _end_of(completion: Completion, state: str | None) -> JobEnd:
+    outcome = completion.outcome
+    return JobEnd(
+        completion.job,
+        outcome.kind.value,
+        state or "lost",  # type: ignore[arg-type]  # one of those that the field says
+        completion.seconds,
+        outcome.error,
+        completion.exception,
+        completion.timed_out,
+        completion.began,
+    )
 
 
 def _hook_of(kind: OutcomeKind, state: str) -> str | None:
