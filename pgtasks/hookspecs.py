@@ -335,6 +335,8 @@ def jobs_recovered(worker_id: str, charged: int, returned: int) -> None:
 def supervisor_tick(host: HostInfo) -> None:
     """Called about once a second while the worker runs; not again before the last call has ended.
 
+    `host.states` tells what each process is doing, and `host.processes` how many there are to be at the moment.
+
     Example:
         @hookimpl
         async def supervisor_tick(self, host):
