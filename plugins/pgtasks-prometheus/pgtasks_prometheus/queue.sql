@@ -1,10 +1,12 @@
 -- What waits, by task, without a walk over what waits.
 --
--- A kind is all available jobs of a task with one set of flags and one priority: along the indexes by task they stand in
--- the order of run_at. So a kind's first entry is its oldest job, and its due jobs and those of the future are two
+-- A kind is here all available jobs of a task with one set of flags and one priority. Along the indexes by task they
+-- stand in the order of run_at: a kind's first entry is its oldest job, and its due jobs and those of the future are two
 -- stretches, of which up to count_limit entries are counted. A kind is found from the one before it, not by looking at
--- all jobs; of each task, kind_limit of them are looked at. What is beyond the limits is not counted. There is a limit for all
--- kinds together, too, or a thousand tasks would make it a walk after all.
+-- all jobs; of each task, kind_limit of them are looked at. What is beyond the limits is not counted. There is a limit
+-- for all kinds together, too, or a thousand tasks would make it a walk after all.
+--
+-- The conditions are those of pgtasks' own indexes, word for word, and _pgtasks_kind_hash is the expression in one.
 with recursive tasks as materialized (
   select tasks.id, tasks.identifier
   from {gw}._private_tasks as tasks
@@ -15,23 +17,23 @@ kinds as (
   select tasks.id as task_id, false as queued, first.flags_hash, first.priority, 1 as number
   from tasks
   cross join lateral (
-    select coalesce(jsonb_hash_extended(jobs.flags, 0), 0) as flags_hash, jobs.priority
+    select {gw}._pgtasks_kind_hash(jobs.flags) as flags_hash, jobs.priority
     from {gw}._private_jobs as jobs
     where jobs.is_available and jobs.job_queue_id is null and jobs.task_id = tasks.id
-    order by coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority
+    order by {gw}._pgtasks_kind_hash(jobs.flags), jobs.priority
     limit 1
   ) as first
   union all
   select kinds.task_id, false, next.flags_hash, next.priority, kinds.number + 1
   from kinds
   cross join lateral (
-    select coalesce(jsonb_hash_extended(jobs.flags, 0), 0) as flags_hash, jobs.priority
+    select {gw}._pgtasks_kind_hash(jobs.flags) as flags_hash, jobs.priority
     from {gw}._private_jobs as jobs
     where jobs.is_available
       and jobs.job_queue_id is null
       and jobs.task_id = kinds.task_id
-      and (coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority) > (kinds.flags_hash, kinds.priority)
-    order by coalesce(jsonb_hash_extended(jobs.flags, 0), 0), jobs.priority
+      and ({gw}._pgtasks_kind_hash(jobs.flags), jobs.priority) > (kinds.flags_hash, kinds.priority)
+    order by {gw}._pgtasks_kind_hash(jobs.flags), jobs.priority
     limit 1
   ) as next
   where kinds.number < %(kind_limit)s
@@ -80,7 +82,7 @@ waiting as (
       where jobs.is_available
         and jobs.job_queue_id is null
         and jobs.task_id = kinds.task_id
-        and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kinds.flags_hash
+        and {gw}._pgtasks_kind_hash(jobs.flags) = kinds.flags_hash
         and jobs.priority = kinds.priority
         and jobs.run_at <= now()
       limit (select counting.most from counting)
@@ -94,7 +96,7 @@ waiting as (
       where jobs.is_available
         and jobs.job_queue_id is null
         and jobs.task_id = kinds.task_id
-        and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kinds.flags_hash
+        and {gw}._pgtasks_kind_hash(jobs.flags) = kinds.flags_hash
         and jobs.priority = kinds.priority
         and jobs.run_at > now()
       limit (select counting.most from counting)
@@ -106,7 +108,7 @@ waiting as (
     where jobs.is_available
       and jobs.job_queue_id is null
       and jobs.task_id = kinds.task_id
-      and coalesce(jsonb_hash_extended(jobs.flags, 0), 0) = kinds.flags_hash
+      and {gw}._pgtasks_kind_hash(jobs.flags) = kinds.flags_hash
       and jobs.priority = kinds.priority
       and jobs.run_at <= now()
     order by jobs.run_at
@@ -183,7 +185,11 @@ select
   waiting.seconds
 from tasks
 left join (
-  select waiting.task_id, sum(waiting.ready) as ready, sum(waiting.scheduled) as scheduled, max(waiting.seconds) as seconds
+  select
+    waiting.task_id,
+    sum(waiting.ready) as ready,
+    sum(waiting.scheduled) as scheduled,
+    max(waiting.seconds) as seconds
   from waiting
   group by waiting.task_id
 ) as waiting on waiting.task_id = tasks.id
