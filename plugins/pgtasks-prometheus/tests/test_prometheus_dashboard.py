@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,3 +101,10 @@ def test_its_panels_lie_side_by_side(dashboard: dict[str, Any]) -> None:
         taken |= cells
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
+
+
+def test_the_readme_tells_of_every_metric_and_of_no_other() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    told = set(re.findall(r"pgtasks_\w+", text)) - {"pgtasks_prometheus"}
+    there = {re.sub(r"(?<=_seconds)_(bucket|sum|count)$", "", sample.name) for sample in samples()}
+    assert told == there

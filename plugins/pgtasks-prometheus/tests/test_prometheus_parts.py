@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_scraping import parse
 
+import pgtasks_prometheus
 from pgtasks import App, Job, Registry
 from pgtasks.plugins import HostInfo, JobEnd, Metric, ProcessInfo, ProcessState, Role, hookimpl
+from pgtasks.testing import check_plugin
 from pgtasks_prometheus import Prometheus, PrometheusSettings
 from pgtasks_prometheus.cells import SEGMENT, CellFile, read_cells
 from pgtasks_prometheus.collector import count_families
@@ -299,6 +301,13 @@ def test_a_process_that_cannot_make_its_file_works_uncounted(
     plugin.worker_process_init(app, ProcessInfo("host-1", 0, 1))
     plugin.job_finished(JobEnd(a_job(), "success", "deleted", 0.3))
     assert [record.message for record in caplog.records] == ["metrics_not_counted"]
+
+
+def test_the_module_is_the_plugin_with_all_hooks_of_its_object() -> None:
+    info = check_plugin(pgtasks_prometheus)
+    assert info.name == "prometheus"
+    marked = {name for name in dir(Prometheus) if hasattr(getattr(Prometheus, name), "pgtasks_impl")}
+    assert set(info.hooks) == marked
 
 
 def test_metrics_have_no_name_twice() -> None:
