@@ -102,8 +102,10 @@ class Host:
         with self._lock:
             counts = {key: list(cells) for key, cells in self._totals.items()}
             if self._directory is not None:
-                for path in self._directory.path.iterdir():
-                    _add(counts, read_cells(path, VERSION))
+                # It may be gone: systemd deletes what a user has in shared memory when that user logs out.
+                with contextlib.suppress(FileNotFoundError):
+                    for path in self._directory.path.iterdir():
+                        _add(counts, read_cells(path, VERSION))
         return counts
 
     # What happens

@@ -1,10 +1,10 @@
 -- What waits, by task, without a walk over what waits.
 --
 -- A kind is here all available jobs of a task with one set of flags and one priority. Along the indexes by task they
--- stand in the order of run_at: a kind's first entry is its oldest job, and its due jobs and those of the future are two
--- stretches, of which up to count_limit entries are counted. A kind is found from the one before it, not by looking at
--- all jobs; of each task, kind_limit of them are looked at. What is beyond the limits is not counted. There is a limit
--- for all kinds together, too, or a thousand tasks would make it a walk after all.
+-- stand in the order of run_at: a kind's first entry is its oldest job, and its due jobs and those of the future are
+-- two stretches, of which up to count_limit entries are counted. A kind is found from the one before it, not by looking
+-- at all jobs; of each task, kind_limit of them are looked at. What is beyond the limits is not counted. There is a
+-- limit for all kinds together, too, or a thousand tasks would make it a walk after all.
 --
 -- The conditions are those of pgtasks' own indexes, word for word, and _pgtasks_kind_hash is the expression in one.
 with recursive tasks as materialized (

@@ -79,5 +79,5 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):  # whoever asked is gone
+        if not isinstance(error, (ConnectionError, TimeoutError)):  # whoever asked is gone
             log.error("metrics_failed", exc_info=error)

@@ -235,6 +235,15 @@ def test_a_process_that_ends_is_neither_forgotten_nor_counted_twice(host: Host, 
     assert answer["pgtasks_processes"][()] == 0
 
 
+def test_what_ended_processes_have_counted_is_shown_also_without_the_directory(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "host.prometheus" / "host-1"
+    Counting(path, ["work"]).finished(JobEnd(a_job(), "success", "deleted", 0.25))
+    host.exited(ProcessInfo("host-1", 0, 4711), 0)
+    path.parent.rmdir()
+    host.exited(ProcessInfo("host-2", 0, 4712), 0)
+    assert answer_of(host)["pgtasks_jobs_total"]["success", "work"] == 1
+
+
 def test_slots_are_those_of_the_last_tick(host: Host) -> None:
     states = (ProcessState(ProcessInfo("host-1", 0, 1), 3, 2, 7), ProcessState(ProcessInfo("host-2", 1, 2), 0, 5, 0))
     host.note(HostInfo("host", 2, 5, (), states))
