@@ -461,7 +461,8 @@ def admit_jobs(jobs: Sequence[Job]) -> Mapping[int, Snooze | Cancel | Fail] | No
     """Asked, right before they start, about jobs: answer by id what is to become of those that are not to run now.
 
     `Snooze(delay)` sends a job back uncharged, `Cancel(reason)` deletes it, `Fail(reason)` keeps it as permanently
-    failed. What one plugin refuses the next ones are not asked about.
+    failed. `Snooze(0)` gives it back as it was, so that it keeps its place in its queue; any process may claim it at
+    once. What one plugin refuses the next ones are not asked about.
 
     Example:
         @hookimpl

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.flow import Cancel, Fail, Snooze
-from pgtasks.job import RETURN, Completion
+from pgtasks.job import RETURN, Completion, Outcome
 from pgtasks.tasks import Task
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Admission:
             left = jobs
             for ask in self._hooks.askers("admit_jobs", read_refusals):
                 refusals = await ask(jobs=left) or {}
-                ends += [Completion(job, refusals[job.id].outcome(), ran=False) for job in left if job.id in refusals]
+                ends += [Completion(job, _outcome(refusals[job.id]), ran=False) for job in left if job.id in refusals]
                 left = [job for job in left if job.id not in refusals]
                 if not left:
                     break
@@ -107,6 +107,11 @@ class Admission:
 
     async def _resolve(self, job: Job) -> AnyTask | None:
         return await self._hooks.decide_async("resolve_task", read_task, job=job) if self._resolves else None
+
+
+def _outcome(refusal: Snooze | Cancel | Fail) -> Outcome:
+    # With another `run_at` it would come after what waits behind it in its queue.
+    return RETURN if isinstance(refusal, Snooze) and not refusal.delay else refusal.outcome()
 
 
 def read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:
