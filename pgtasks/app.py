@@ -11,7 +11,7 @@ from pgtasks import embedded
 from pgtasks.adding import Adding, check_connection
 from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.database import Database
-from pgtasks.errors import AppLoadError
+from pgtasks.errors import AppLoadError, PluginError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
 from pgtasks.plugins import Dispatch, LoopDispatch, Plugins, Role, read_plugin_settings
@@ -68,6 +68,8 @@ class App(Adding):
     ) -> None:
         self.registry = registry if registry is not None else default_registry
         self.task = TaskDecorator(self.registry, lambda: self)
+        if isinstance(plugins, str):
+            raise PluginError(f"App(plugins={plugins!r}) must be a list; write App(plugins=[{plugins!r}])")
         plugins = list(plugins)
         if named := [plugin for plugin in plugins if isinstance(plugin, str)]:
             settings["plugins"] = named
@@ -80,6 +82,7 @@ class App(Adding):
         self.role = Role.PRODUCER
         """What this process is for."""
         self._hooks: Dispatch | None = None
+        self._loading: Dispatch | None = None
         self._outgoing: Outgoing | None = None
         self.codec: PayloadCodec | None = None
         """What plugins have payloads stored with, once they are loaded."""
@@ -142,15 +145,24 @@ class App(Adding):
         if self._hooks is not None:
             return self._hooks
         with self._lock:
-            if self._hooks is None:
-                hooks = Dispatch(self.plugins.loaded.implementations(), trace=self.settings.trace_hooks)
-                hooks.collect("configure", _ignored, app=self)
+            # Meanwhile another thread may have loaded them; or a plugin uses the database while it is configured.
+            if (there := self._there()) is not None:
+                return there
+            try:
+                hooks = self._loading = Dispatch(self.plugins.loaded.implementations(), trace=self.settings.trace_hooks)
+                answers = hooks.collect("configure", _wanted, app=self)
+                hooks = self._loading = hooks.without({plugin for plugin, wanted in answers if not wanted})
                 if self.role is not Role.SUPERVISOR:
                     hooks.collect("register_tasks", _ignored, app=self)
                 self.codec = hooks.decide("payload_codec", _codec, app=self)
                 self._outgoing = Outgoing(hooks, self.codec)
                 self._hooks = hooks
-            return self._hooks
+            finally:
+                self._loading = None
+            return hooks
+
+    def _there(self) -> Dispatch | None:
+        return self._loading if self._hooks is None else self._hooks
 
     @property
     def outgoing(self) -> Outgoing:
@@ -397,6 +409,12 @@ task = TaskDecorator(default_registry, current_app)
 
 
 def _ignored(answer: object) -> object:
+    return answer
+
+
+def _wanted(answer: Any) -> bool:
+    if not isinstance(answer, bool):
+        raise TypeError("it must be True, False or None")
     return answer
 
 

@@ -111,11 +111,12 @@ def hook(
 # Loading: in every process
 
 
-@hook(Kind.OBSERVE, *_ALL, isolated=False)
-def configure(app: Application) -> None:
+@hook(Kind.COLLECT, *_ALL, isolated=False)
+def configure(app: Application) -> bool | None:
     """Called once in a process, when all plugins are registered and before anything is done.
 
-    The place to read the plugin's settings. An error keeps the process from starting.
+    The place to read the plugin's settings. An error keeps the process from starting. A plugin that has nothing to do
+    in this process answers False: then no other hook of it is called.
 
     Example:
         @hookimpl

@@ -20,7 +20,7 @@ from pgtasks.plugins.discovery import explain
 from pgtasks.plugins.lanes import Call, Lane, flush_at_exit, in_lane
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -59,6 +59,16 @@ class Dispatch:
     def has(self, hook: str) -> bool:
         """Whether any plugin implements this hook."""
         return bool(self._implementations[hook])
+
+    def without(self, plugins: Collection[str]) -> Dispatch:
+        """Return what calls the hooks of all plugins but these."""
+        if not plugins:
+            return self
+        left = {
+            hook: tuple(one for one in implementations if one.plugin not in plugins)
+            for hook, implementations in self._implementations.items()
+        }
+        return Dispatch(left, trace=self._trace)
 
     @property
     def observes(self) -> bool:

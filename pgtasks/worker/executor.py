@@ -138,7 +138,7 @@ class Executor:
             except RuntimeError as error:
                 # No thread can be had, and there is none: it is not the job's fault.
                 log.error("no_thread", error=str(error))  # noqa: TRY400 - nothing to learn from our own stack
-                self._end(slot, Completion(job, RETURN))
+                self._end(slot, Completion(job, RETURN, ran=False))
                 self._on_no_thread()
 
     def takes(self, job: Job) -> bool:

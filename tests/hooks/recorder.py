@@ -54,7 +54,7 @@ def as_json(value: Any) -> Any:
 def answer(hook: str, given: dict[str, Any]) -> Any:
     if hook == "admit_jobs":
         return {job.id: Cancel("not wanted") for job in given["jobs"] if job.task == "cancelled"}
-    if HOOKS[hook].kind is Kind.COLLECT:
+    if HOOKS[hook].kind is Kind.COLLECT and hook != "configure":
         return [Metric("tests", 1)] if hook == "collect_metrics" else []
     return None
 

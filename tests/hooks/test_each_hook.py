@@ -54,6 +54,35 @@ def test_configure(ran: Callable[..., Recorded]) -> None:
     assert {call["role"] for call in ran("works").calls("configure")} == {"supervisor", "worker"}
 
 
+def test_a_plugin_that_has_nothing_to_do_says_so_and_is_not_called() -> None:
+    class Idle:
+        @hookimpl
+        def configure(self) -> bool:
+            return False
+
+        @hookimpl
+        def collect_metrics(self) -> list[Metric]:
+            return [Metric("visits", 1)]
+
+    app = App(registry=Registry(), plugins=[Idle], database_url="")
+    assert app.hooks.collect("collect_metrics", list) == []
+
+
+def test_a_plugin_may_use_the_database_while_it_is_configured(database: str) -> None:
+    calls = []
+
+    class Reader:
+        @hookimpl
+        def configure(self, app: App) -> None:
+            with app.connection() as connection:
+                calls.append(connection.execute("select 1").fetchone())
+
+    app = App(registry=Registry(), plugins=[Reader], database_url=database)
+    _ = app.hooks
+    app.close()
+    assert calls == [(1,)]
+
+
 def test_register_tasks(ran: Callable[..., Recorded]) -> None:
     assert {call["role"] for call in ran("works").calls("register_tasks")} == {"worker"}
 

@@ -30,8 +30,8 @@ class Prometheus:
         self._host: Host | None = None
 
     @hookimpl
-    def configure(self, app: Application) -> None:
-        """Read the settings; in the supervisor, begin to answer.
+    def configure(self, app: Application) -> bool:
+        """Read the settings; in the supervisor, begin to answer. Without a port there is nothing to do.
 
         That is here, and not in `supervisor_ready`, since a port that is taken has to keep the worker from starting.
         """
@@ -41,6 +41,7 @@ class Prometheus:
             from pgtasks_prometheus.host import Host  # noqa: PLC0415
 
             self._host = Host(app, self._settings)
+        return self._settings.port is not None
 
     # Worker processes
 
