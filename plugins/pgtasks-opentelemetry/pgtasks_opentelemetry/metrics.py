@@ -55,7 +55,7 @@ class Figures:
             names.DESTINATION: job.task,
         }
         if job.locked_at is not None:
-            self._wait.record(max(0.0, (job.locked_at - job.run_at).total_seconds()), about)
+            self._wait.record(max(0, job.locked_micros - job.due_micros) / 1e6, about)
         about[names.OUTCOME] = end.outcome
         if error is not None:
             about[names.ERROR] = error

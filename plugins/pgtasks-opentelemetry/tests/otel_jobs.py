@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,13 @@ def cancels(payload: Any) -> None:
     raise LookupError(Cancel("no longer wanted"))
 
 
+@task(timeout=0.2)
+def overdue(payload: Any, ctx: JobContext) -> None:
+    ctx.abort.wait()
+    ctx.abort.raise_if_set()
+
+
 @task
 async def waits(payload: Any) -> None:
-    import asyncio
-
     print("waiting", flush=True)
     await asyncio.Event().wait()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry import trace
+from otel_worker import PATH
 
 from pgtasks import App, Registry
 from pgtasks_opentelemetry import OpenTelemetry
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     import psycopg
-    from conftest import Traced
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from otel_worker import Traced
 
     from tests.worker.conftest import Database, StartWorker
 
@@ -170,6 +173,13 @@ def test_a_job_that_is_cancelled_after_an_error_has_not_failed(connection: psyco
     assert "error.type" not in run["attributes"]
 
 
+def test_a_run_that_takes_too_long_has_failed_by_a_time_out(connection: psycopg.Connection, traced: Traced) -> None:
+    connection.execute("select graphile_worker.add_job('overdue')")
+    traced.run()
+    run = traced.spans()["process overdue"]
+    assert (run["attributes"]["error.type"], run["status"]["status_code"]) == ("timeout", "ERROR")
+
+
 def test_runs_are_counted_and_timed(connection: psycopg.Connection, traced: Traced) -> None:
     for task in ("plain", "coroutine", "broken"):
         connection.execute("select graphile_worker.add_job(%s, queue_name := 'line')", (task,))
@@ -198,8 +208,6 @@ def test_a_setup_that_cannot_be_found_keeps_the_worker_from_starting(traced: Tra
 def test_a_worker_without_an_sdk_runs_jobs(
     connection: psycopg.Connection, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    from conftest import PATH
-
     connection.execute("select graphile_worker.add_job('plain')")
     worker = start_worker(
         "--once", modules=("otel_jobs",), env={"PYTHONPATH": PATH, "PGTASKS_PLUGINS": "pgtasks_opentelemetry"}
@@ -212,8 +220,6 @@ def test_a_worker_without_an_sdk_runs_jobs(
 def test_the_spans_of_a_worker_that_is_stopped_are_exported(connection: psycopg.Connection, traced: Traced) -> None:
     connection.execute("select graphile_worker.add_job('waits')")
     worker = traced.start("--shutdown-timeout", "0")
-    from tests.waiting import wait_until
-
     wait_until(lambda: "waiting" in worker.text, 60, "the job")
     worker.stop()
     run = traced.spans()["process waits"]
@@ -223,15 +229,6 @@ def test_the_spans_of_a_worker_that_is_stopped_are_exported(connection: psycopg.
 
 
 def test_importing_the_plugin_starts_no_thread() -> None:
-    import subprocess
-    import sys
-
     code = "import threading, pgtasks_opentelemetry as p; assert threading.active_count() == 1; print(p.name)"
-    from conftest import PATH
-
     shown = subprocess.check_output([sys.executable, "-c", code], text=True, env={"PYTHONPATH": PATH})
     assert shown == "opentelemetry\n"
-
-
-def test_no_span_is_current_before_the_job(app: App) -> None:
-    assert not trace.get_current_span().get_span_context().is_valid

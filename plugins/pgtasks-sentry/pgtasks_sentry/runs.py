@@ -152,8 +152,8 @@ def _start_transaction(job: Job) -> Any:
     started.set_data("messaging.message.id", str(job.id))
     started.set_data("messaging.message.retry.count", job.attempts - 1)
     if job.locked_at is not None:
-        waited = (job.locked_at - job.run_at).total_seconds() * 1000
-        started.set_data("messaging.message.receive.latency", max(0.0, waited))
+        waited = max(0, job.locked_micros - job.due_micros) / 1000
+        started.set_data("messaging.message.receive.latency", waited)
     return started
 
 

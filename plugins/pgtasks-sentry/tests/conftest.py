@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from sentry_sdk.envelope import Envelope
 
 from tests.conftest import connection, database, schema, server, servers  # noqa: F401 - fixtures
-from tests.waiting import wait_until
-from tests.worker.conftest import LONG, ROOT, db, start_worker  # noqa: F401 - fixtures
+from tests.worker.conftest import db, start_worker  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.worker.conftest import StartWorker, Worker
+    from tests.worker.conftest import StartWorker
 
-FOLDER = Path(__file__).parent
-PATH = ":".join(map(str, (ROOT, FOLDER.parent, FOLDER)))
-
-
-class Endpoint:
-    """A server that takes envelopes, as Sentry's does."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        bodies = self.bodies
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/1"
-
-    def items(self, kind: str) -> list[Any]:
-        return [
-            item.payload.json
-            for body in list(self.bodies)
-            for item in Envelope.deserialize(body).items
-            if item.type == kind
-        ]
-
-    @property
-    def events(self) -> list[Any]:
-        return self.items("event")
-
-    @property
-    def transactions(self) -> list[Any]:
-        return self.items("transaction")
-
-    def wait_for_events(self, number: int) -> list[Any]:
-        wait_until(lambda: len(self.events) >= number, LONG, f"{number} events")
-        return self.events
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+# Tests are imported by their paths, so that what they share would not be found.
+sys.path.insert(0, str(Path(__file__).parent))
+from sentry_worker import Endpoint, Reported
 
 
 @pytest.fixture
@@ -82,33 +28,6 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint.close()
 
 
-class Reported:
-    """Runs workers that report to the endpoint."""
-
-    def __init__(self, start: StartWorker, endpoint: Endpoint) -> None:
-        self._start = start
-        self._endpoint = endpoint
-
-    def run(self, *options: str, env: dict[str, str] | None = None, **settings: str) -> Worker:
-        worker = self.start("--once", *options, env=env, **settings)
-        assert worker.wait() == 0, worker.text
-        assert worker.records("hook_failed") == []
-        return worker
-
-    def start(self, *options: str, env: dict[str, str] | None = None, **settings: str) -> Worker:
-        settings = {"dsn": self._endpoint.dsn, **settings}
-        environment = {
-            "PYTHONPATH": PATH,
-            "PGTASKS_PLUGINS": "pgtasks_sentry",
-            **{f"PGTASKS_PLUGIN_SENTRY__{name.upper()}": value for name, value in settings.items() if value},
-            **(env or {}),
-        }
-        return self._start(*options, modules=("sentry_jobs",), env=environment)
-
-
 @pytest.fixture
 def reported(start_worker: StartWorker, endpoint: Endpoint) -> Reported:  # noqa: F811
     return Reported(start_worker, endpoint)
-
-
-sys.path.insert(0, str(FOLDER))  # tests are imported by their paths, so that what they share would not be found

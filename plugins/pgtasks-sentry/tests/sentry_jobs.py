@@ -60,16 +60,19 @@ def crumbs(payload: Any) -> None:
     raise ValueError(payload["name"])
 
 
-_arrived: list[str] = []
+_arrived: list[asyncio.Event] = []
 
 
 @task
 async def crumbs_async(payload: Any) -> None:
     sentry_sdk.add_breadcrumb(message=f"crumb {payload['name']}")
     sentry_sdk.set_tag("mine", payload["name"])
-    _arrived.append(payload["name"])
-    while len(_arrived) < 2:
-        await asyncio.sleep(0.01)
+    other = asyncio.Event()
+    _arrived.append(other)
+    if len(_arrived) == 2:
+        for waiting in _arrived:
+            waiting.set()
+    await other.wait()
     raise ValueError(payload["name"])
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentry_sdk
+from sentry_worker import PATH
 
 from pgtasks import App, Registry
 from pgtasks_sentry import Sentry
 
 if TYPE_CHECKING:
     import psycopg
-    from conftest import Endpoint, Reported
+    from sentry_worker import Endpoint, Reported
 
     from tests.worker.conftest import Database, StartWorker
 
@@ -69,11 +70,12 @@ def test_the_payload_and_local_variables_are_sent_if_wanted(
     assert event["exception"]["values"][0]["stacktrace"]["frames"][-1]["vars"]["detail"] == "'hush'"
 
 
+@pytest.mark.parametrize("dsn", ["", "http://public@127.0.0.1:9/1"])
 def test_the_applications_own_client_is_used_and_gets_no_local_variables_either(
-    connection: psycopg.Connection, endpoint: Endpoint, reported: Reported
+    connection: psycopg.Connection, endpoint: Endpoint, reported: Reported, dsn: str
 ) -> None:
     add(connection, "broken", '{"secret": "hush"}')
-    reported.run(dsn="", env={"OWN_DSN": endpoint.dsn})
+    reported.run(dsn=dsn, env={"OWN_DSN": endpoint.dsn})
     [event] = endpoint.events
     assert event["environment"] == "of the application"
     assert event["contexts"]["pgtasks"]["task"] == "broken"
@@ -227,16 +229,12 @@ def test_the_dsn_is_no_part_of_the_log(connection: psycopg.Connection, endpoint:
 
 
 def test_importing_the_plugin_starts_no_thread() -> None:
-    from conftest import PATH
-
     code = "import threading, pgtasks_sentry as p; assert threading.active_count() == 1; print(p.name)"
     shown = subprocess.check_output([sys.executable, "-c", code], text=True, env={"PYTHONPATH": PATH})
     assert shown == "sentry\n"
 
 
 def test_a_setting_of_another_kind_is_refused(start_worker: StartWorker) -> None:
-    from conftest import PATH
-
     env = {"PYTHONPATH": PATH, "PGTASKS_PLUGINS": "pgtasks_sentry", "PGTASKS_PLUGIN_SENTRY__REPORT": "some"}
     worker = start_worker(modules=("sentry_jobs",), env=env)
     assert worker.wait() != 0
