@@ -11,7 +11,7 @@ import datetime as dt
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from pgtasks import codec
 from pgtasks.errors import JobOptionError, did_you_mean
@@ -233,8 +233,6 @@ class Outcome:
     """What is left of the payload for the next attempt; None: all of it."""
 
 
-ENDS_QUIETLY: Final = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCEL})
-"""Outcomes after which the job is deleted."""
 SUCCESS = Outcome(OutcomeKind.SUCCESS)
 RETURN = Outcome(OutcomeKind.RETURN)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pgtasks.database import Operation
 from pgtasks.database.adapt import UNREAD_TIMES
-from pgtasks.job import ENDS_QUIETLY, SUCCESS
+from pgtasks.job import OutcomeKind
 from pgtasks.queue.rows import job_from_row
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completi
     Returns:
         What `finish_jobs` does, and `left` for successes that could not be dealt with so; that function tells why.
     """
-    done = [completion.job for completion in completions if completion.outcome.kind in ENDS_QUIETLY]
+    done = [completion.job for completion in completions if completion.outcome.kind is OutcomeKind.SUCCESS]
     successes = _array(job.id for job in done), _array(job.locked_micros for job in done)
     deleted = dict.fromkeys([job.id for job in done], "deleted")
 
@@ -33,7 +33,7 @@ def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completi
 
     if len(done) == len(completions):
         return Operation("finish_successes", sql.get("finish_successes"), (worker_id, *successes), decode)
-    others = [completion for completion in completions if completion.outcome.kind not in ENDS_QUIETLY]
+    others = [completion for completion in completions if completion.outcome.kind is not OutcomeKind.SUCCESS]
     ends = _ends([(completion.job.claim, completion.outcome) for completion in others])
     return Operation("finish_jobs", sql.get("finish_jobs"), (worker_id, *successes, *ends), decode)
 
@@ -149,7 +149,7 @@ def _ends(ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:
     return (
         [claim.job_id for claim, _ in ends],
         [claim.locked_at for claim, _ in ends],
-        [(SUCCESS if outcome.kind in ENDS_QUIETLY else outcome).kind.value for _, outcome in ends],
+        [outcome.kind.value for _, outcome in ends],
         [outcome.error for _, outcome in ends],
         [outcome.delay for _, outcome in ends],
         [outcome.payload_json for _, outcome in ends],

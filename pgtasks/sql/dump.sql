@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 47a68cc65476d4f3
+-- functions: revision 1, digest 1faf855d1c3a5779
 
 sequence job_queues_id_seq
 

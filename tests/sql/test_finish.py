@@ -35,6 +35,7 @@ def claim_one(queue: Queue, **options: object) -> Row:
     ("outcome", "state", "attempts"),
     [
         ("success", "deleted", None),
+        ("cancel", "deleted", None),
         ("retry", "retrying", 1),
         ("fail", "failed", 3),
         ("snooze", "snoozed", 0),
@@ -54,6 +55,26 @@ def test_an_outcome_leaves_its_state_and_unlocks_job_and_queue(
     assert (after["attempts"], after["max_attempts"], after["key"], after["payload"]) == (attempts, 3, "a", '{"n": 1}')
     assert (after["locked_at"], after["locked_by"], after["revision"]) == (None, None, 0)
     assert after["updated_at"] > job["updated_at"]
+
+
+def test_a_trigger_can_tell_which_jobs_were_cancelled_and_why(queue: Queue) -> None:
+    queue.run("""
+        create table seen (told text);
+        create function see() returns trigger language plpgsql as $$
+        begin
+          insert into seen select current_setting('pgtasks.cancelled', true);
+          return null;
+        end $$;
+        create trigger see after delete on {gw}._private_jobs for each statement execute function see();
+    """)
+    jobs = [claim_one(queue) for _ in range(4)]
+    ends = [{**jobs[0], "outcome": "cancel", "last_error": 'it\'s "off"'}, {**jobs[1], "outcome": "cancel"}]
+    queue.finish(*ends, {**jobs[2], "outcome": "success"})
+    queue.finish({**jobs[3], "outcome": "success"})
+    told, nothing = queue.values("select told from seen")
+    assert json.loads(told) == {str(jobs[0]["id"]): 'it\'s "off"', str(jobs[1]["id"]): None}
+    assert nothing == ""
+    assert queue.value("select current_setting('pgtasks.cancelled', true)") == ""
 
 
 def test_a_job_whose_attempts_are_used_up_fails_and_stays(queue: Queue) -> None:

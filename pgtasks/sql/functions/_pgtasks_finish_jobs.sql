@@ -2,13 +2,18 @@
 -- not returned were lost: somebody else has cleared the lock or holds the job now. The arrays belong together by
 -- position:
 --   outcomes     success  the job is deleted
+--                cancel   likewise, and the setting pgtasks.cancelled tells triggers why; see below
 --                retry    it runs again, after `delay` or the usual back-off, or has failed if its attempts are used
 --                         up; `payload`, if given, is what is left of a batch
 --                fail     it has failed permanently
 --                snooze   it runs again after `delay`; the attempt is not counted
 --                return   it was not started: as it was before
+--   last_errors  what is stored as last_error, or the reason of a cancel
 --   delays       seconds
 --   had_keys     whether the job had a key when it was claimed; null if not known
+--
+-- For a trigger on the jobs a cancelled one is deleted like one that has succeeded. So for as long as jobs are deleted, the
+-- setting pgtasks.cancelled is a JSON object with the reason, or null, of each that is cancelled, by its id.
 --
 -- A job that lost its key meanwhile was superseded or removed; only its success is of interest, it never runs again.
 --
@@ -54,11 +59,12 @@ declare
   v_more_queue_ids integer[];
   v_more_locked_ats timestamptz[];
   v_returned bigint;
+  v_cancelled text;
 begin
-  if not _pgtasks_finish_jobs.outcomes <@ array['success', 'retry', 'fail', 'snooze', 'return'] then
+  if not _pgtasks_finish_jobs.outcomes <@ array['success', 'cancel', 'retry', 'fail', 'snooze', 'return'] then
     raise exception using
       errcode = 'invalid_parameter_value',
-      message = 'Invalid outcome, expected ''success'', ''retry'', ''fail'', ''snooze'' or ''return''.';
+      message = 'Invalid outcome, expected ''success'', ''cancel'', ''retry'', ''fail'', ''snooze'' or ''return''.';
   end if;
 
   -- A statement keeps the order within itself; where two are needed, a third locks first.
@@ -144,6 +150,15 @@ begin
     ) as held;
   end if;
 
+  if 'cancel' = any(_pgtasks_finish_jobs.outcomes) then
+    select json_object_agg(done.id, done.reason)::text into v_cancelled
+    from unnest(
+      _pgtasks_finish_jobs.ids, _pgtasks_finish_jobs.outcomes, _pgtasks_finish_jobs.last_errors
+    ) as done (id, outcome, reason)
+    where done.outcome = 'cancel';
+    perform set_config('pgtasks.cancelled', v_cancelled, true);
+  end if;
+
   with ended as (
     delete from {gw}._private_jobs as jobs
     using (
@@ -151,7 +166,7 @@ begin
       from unnest(
         _pgtasks_finish_jobs.ids, _pgtasks_finish_jobs.locked_ats, _pgtasks_finish_jobs.outcomes
       ) as done (id, locked_at, outcome)
-      where done.outcome = 'success'
+      where done.outcome in ('success', 'cancel')
       order by done.id
     ) as done
     where jobs.id = any(array[done.id])
@@ -167,6 +182,10 @@ begin
     array_agg(ended.locked_at) filter (where ended.job_queue_id is not null)
   into v_ended_ids, v_states, v_queue_ids, v_locked_ats
   from ended;
+
+  if v_cancelled is not null then
+    perform set_config('pgtasks.cancelled', '', true);
+  end if;
 
   if not v_all_succeeded then
     with ended as (
@@ -201,7 +220,7 @@ begin
           _pgtasks_finish_jobs.delays,
           _pgtasks_finish_jobs.payloads
         ) as done (id, locked_at, outcome, last_error, delay, payload)
-        where done.outcome <> 'success' and done.id = any(v_held_ids)
+        where done.outcome not in ('success', 'cancel') and done.id = any(v_held_ids)
         order by done.id
       ) as done
       where jobs.id = any(array[done.id])
