@@ -173,7 +173,7 @@ def test_a_table_of_hooks_has_a_row_for_each(tmp_path: Path) -> None:
 
 def test_one_hook_is_shown_with_its_documentation(tmp_path: Path) -> None:
     done = run("plugins", "hooks", "configure", cwd=tmp_path)
-    assert "configure(app: Application) -> None\n" in done.out
+    assert "configure(app: Application) -> bool | None\n" in done.out
     assert "    @hookimpl\n    def configure(self, app):\n" in done.out
 
 
