@@ -172,6 +172,10 @@ class Claimer:
             self._mean_seconds += min(0.5, 0.1 * len(completions)) * (mean - self._mean_seconds)
         self._moved_at = time.monotonic()
         self._stuck = False
+        self.use_room()
+
+    def use_room(self) -> None:
+        """Claim more if there was more: jobs have left, by running or without."""
         if not self._exhausted:
             self._wanted.set()
 

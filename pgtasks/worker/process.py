@@ -59,6 +59,8 @@ _LOOK_SECONDS = 0.05
 """How often to ask meanwhile whether what holds that up is over."""
 _TICK_SECONDS = 1.0
 """How often the process says that it moves, and looks whether it has had its day."""
+_GIVEN_BACK_SECONDS = 0.05
+"""How long to claim nothing in place of jobs that plugins have given back as they were."""
 _CONNECTIONS = 2
 """Connections of a process for its own statements: one to claim, one to complete."""
 
@@ -294,6 +296,11 @@ class WorkerProcess:
 
     def _refused(self, completions: list[Completion]) -> None:
         self._completer.add(completions)
+        if all(completion.outcome is RETURN for completion in completions):
+            # The next claim may bring the same ones.
+            self._loop.call_later(_GIVEN_BACK_SECONDS, self._claimer.use_room)
+        else:
+            self._claimer.use_room()
 
     def _give_back(self, jobs: list[Job]) -> None:
         self._completer.add([Completion(job, RETURN, ran=False) for job in jobs])
