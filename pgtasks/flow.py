@@ -48,6 +48,9 @@ class Cancel:
     reason: str
     """Why, for the log."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", _text("Cancel", self.reason))
+
     def outcome(self) -> Outcome:
         """Return what this makes of a job."""
         return Outcome(OutcomeKind.CANCEL, self.reason)
@@ -60,12 +63,22 @@ class Fail:
     reason: str
     """Why, for `last_error`."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", _text("Fail", self.reason))
+
     def outcome(self, error: str | None = None) -> Outcome:
         """Return what this makes of a job; `error` is what its attempt has failed with, if it ran."""
         return Outcome(OutcomeKind.FAIL, self.reason if error is None else f"{self.reason}\n\n{error}")
 
 
 Decision = Retry | Snooze | Cancel | Fail
+
+
+def _text(what: str, reason: object) -> str:
+    """Return a reason as PostgreSQL can store it."""
+    if not isinstance(reason, str):
+        raise JobOptionError(f"{what}({reason!r}): the reason must be text, not {type(reason).__name__}")
+    return reason.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _seconds(what: str, delay: object) -> float:

@@ -368,7 +368,7 @@ class LoopDispatch(Dispatch):
         except asyncio.CancelledError:
             self._failed(implementation, "cancelled itself")
             return _FAILED
-        except Exception as error:  # noqa: BLE001 - it is the plugin's
+        except BaseException as error:  # noqa: BLE001 - it is the plugin's, whatever it is
             self._failed(implementation, error)
             return _FAILED
         implementation.succeeded()

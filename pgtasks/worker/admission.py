@@ -121,7 +121,7 @@ def read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:
     for refusal in answer.values():
         if not isinstance(refusal, Snooze | Cancel | Fail):
             raise TypeError(f"a job can get Snooze, Cancel or Fail, not {type(refusal).__name__}")
-    return answer
+    return dict(answer)  # the plugin may go on with its own
 
 
 def read_task(answer: Any) -> AnyTask:

@@ -108,8 +108,7 @@ def read_flags(answer: Any) -> ForbiddenFlags:
     if isinstance(flags, str) or not isinstance(flags, Iterable):
         raise TypeError("it must be a list of flags")
     names = frozenset(flags)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError("flags are text")
+    _check_names("flags", names)
     return ForbiddenFlags(names, seconds)
 
 
@@ -117,16 +116,15 @@ def read_plan(answer: Any, before: ClaimPlan) -> ClaimPlan:
     """Return a plugin's answer to `before_claim`, or raise."""
     if not isinstance(answer, ClaimPlan):
         raise TypeError("it must be a ClaimPlan: use dataclasses.replace(plan, …)")
-    if not 0 <= answer.limit <= before.limit:
-        raise ValueError(f"limit must be from 0 to {before.limit}, not {answer.limit!r}")
+    if not isinstance(answer.limit, int) or isinstance(answer.limit, bool) or not 0 <= answer.limit <= before.limit:
+        raise ValueError(f"limit must be a whole number from 0 to {before.limit}, not {answer.limit!r}")
     if not set(answer.tasks) <= set(before.tasks):
         raise ValueError("tasks may only be left out, not added")
     for name in ("forbidden_flags", "forbidden_queues"):
         names = frozenset(getattr(answer, name))
         if not names >= getattr(before, name):
             raise ValueError(f"{name} may only be added to")
-        if not all(isinstance(one, str) for one in names):
-            raise TypeError(f"{name} must hold text")
+        _check_names(name, names)
     return ClaimPlan(
         answer.limit,
         before.free_slots,
@@ -134,3 +132,12 @@ def read_plan(answer: Any, before: ClaimPlan) -> ClaimPlan:
         frozenset(answer.forbidden_flags),
         frozenset(answer.forbidden_queues),
     )
+
+
+def _check_names(what: str, names: frozenset[Any]) -> None:
+    """Raise if the database could not be asked about names: it would refuse every claim for them."""
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} are text, not {type(name).__name__}")
+        if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+            raise ValueError(f"{what} cannot hold {name!r}, which PostgreSQL cannot store")
