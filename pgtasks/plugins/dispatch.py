@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -150,8 +151,11 @@ class Dispatch:
         lane = self._observing_lane(implementation)
         if lane.full:
             self._drop(implementation)
-        else:
+            return
+        try:
             lane.put(lambda: self._observe(implementation, given))
+        except RuntimeError:  # no thread can be had, which is not the caller's fault
+            self._drop(implementation)
 
     def _observe_all(
         self, implementations: Mapping[str, list[Implementation]], calls: Sequence[tuple[str, Mapping[str, Any]]]
@@ -342,28 +346,35 @@ class LoopDispatch(Dispatch):
         future.result()
 
     async def _ask(self, implementation: Implementation, given: Mapping[str, Any], read: Callable[[Any], T]) -> Any:
-        """Call and wait for the answer, but not longer than the limit; an async one may not hear of its end in time."""
+        """Call and wait for the answer, but not longer than the limit; an async one may not hear of its end in time.
+
+        A plain one may be asked again before it has answered. Its calls wait for each other, and each has the limit
+        from its beginning; those that wait for one that hangs are not made.
+        """
         if not implementation.trusted:
             return _FAILED
         began = time.monotonic()
-        call = Call()
+        call = Call(waits=not implementation.is_async)
         task = self._loop.create_task(self._answer(implementation, given, call), name=repr(implementation))
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
         try:
-            done, _ = await asyncio.wait([task], timeout=self._limit)
+            done = await self._has_answered(task, call)
         except asyncio.CancelledError:
             task.cancel()
             raise
         if not done:
             task.cancel()
-            implementation.waits_for(call)
-            if not implementation.is_async:
-                self._answering(implementation).give_up()
+            if call.under_way:
+                implementation.waits_for(call)
+                if not implementation.is_async:
+                    self._answering(implementation).give_up()
             self._failed(implementation, f"took longer than {self._limit:g} s")
             return _FAILED
         try:
             answer = task.result()
+            if answer is _FAILED:
+                return _FAILED
             answer = None if answer is None else self._read(implementation, answer, read)
         except asyncio.CancelledError:
             self._failed(implementation, "cancelled itself")
@@ -375,11 +386,24 @@ class LoopDispatch(Dispatch):
         self._traced(implementation, began)
         return answer
 
+    async def _has_answered(self, task: asyncio.Task[Any], call: Call) -> bool:
+        """Wait for a call; returns whether it has ended within the limit."""
+        asked = time.monotonic()
+        left = self._limit
+        while left > 0:
+            done, _ = await asyncio.wait([task], timeout=left)
+            if done:
+                return True
+            until = call.began + self._limit if call.began < math.inf else asked + OBSERVER_SECONDS
+            left = min(until - time.monotonic(), self._limit)
+        return False
+
     async def _answer(self, implementation: Implementation, given: Mapping[str, Any], call: Call) -> Any:
         try:
             if implementation.is_async:
                 return await implementation.call(given)
-            answer = await in_lane(self._answering(implementation), lambda: implementation.call(given), call)
+            lane = self._answering(implementation)
+            answer = await in_lane(lane, partial(_call_if_trusted, implementation, given), call)
             return await answer if inspect.isawaitable(answer) else answer
         except (SystemExit, KeyboardInterrupt) as error:  # the loop would end over it
             raise PluginError(f"{type(error).__name__}: {error}") from None
@@ -388,7 +412,7 @@ class LoopDispatch(Dispatch):
                 call.ended = True
 
     def _answering(self, implementation: Implementation) -> Lane:
-        return self._lane(f"pgtasks-plugin-{implementation.plugin}-answers")
+        return self._lane(f"pgtasks-plugin-{implementation.plugin}-{implementation.hook.name}")
 
 
 class _Wrap:
@@ -427,6 +451,10 @@ class _Wrap:
                     self._failed(implementation, raised)
                     continue
             implementation.succeeded()
+
+
+def _call_if_trusted(implementation: Implementation, given: Mapping[str, Any]) -> Any:
+    return implementation.call(given) if implementation.trusted else _FAILED
 
 
 def _swap(read: Callable[[Any, T], T], before: T, answer: Any) -> T:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import math
 import os
 import threading
 import time
@@ -30,9 +31,19 @@ class Call:
 
     __slots__ = ("began", "ended")
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
+    def __init__(self, *, waits: bool = False) -> None:
+        self.began: float = math.inf if waits else time.monotonic()
+        """When it was begun; infinite as long as it waits for others."""
         self.ended = False
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.began < math.inf and not self.ended
+
+    def begin(self) -> None:
+        """Note that it does not wait any more."""
+        self.began = time.monotonic()
 
 
 class Lane:
@@ -57,7 +68,11 @@ class Lane:
         return self._calls.qsize() >= FULL
 
     def put(self, call: Callable[[], None]) -> None:
-        """Have `call` made; it must not raise."""
+        """Have `call` made; what it raises is dropped.
+
+        Raises:
+            RuntimeError: no thread can be had.
+        """
         if self._pid != os.getpid():
             self._start()
         self._calls.put(call)
@@ -67,7 +82,8 @@ class Lane:
         self._pid = 0
         self.current = None
         if self._calls.qsize():
-            self._start()
+            with contextlib.suppress(RuntimeError):  # without a thread they wait for the next call that is put in
+                self._start()
 
     def flush(self, seconds: float) -> bool:
         """Wait until all calls that were put in have been made, or so many seconds; returns whether they have."""
@@ -85,8 +101,13 @@ class Lane:
             if self._thread is not None and not self._thread.is_alive():
                 self._calls = SimpleQueue()  # forked: what waits in the parent is the parent's
             self.current = None
+            before = self._thread
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:
+                self._thread = before
+                raise
             self._pid = pid
 
     def _work(self) -> None:
@@ -97,19 +118,20 @@ class Lane:
                 self._calls.put(call)
                 return
             self.current = current = Call()
-            call()
+            with contextlib.suppress(BaseException):  # or all that is put in later would wait for ever
+                call()
             current.ended = True
             if me is self._thread:
                 self.current = None
 
 
 async def in_lane(lane: Lane, function: Callable[[], Any], noted: Call | None = None) -> Any:
-    """Call `function` in a lane and wait for what it returns. If the wait is cancelled, the call goes on.
+    """Call `function` in a lane and wait for what it returns. If the wait is cancelled, a call that has begun goes on.
 
     Args:
         lane: in which one.
         function: what to call.
-        noted: where to note that the call has ended.
+        noted: where to note that the call has begun, and has ended.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
@@ -124,6 +146,10 @@ async def in_lane(lane: Lane, function: Callable[[], Any], noted: Call | None = 
 
     def call() -> None:
         answer, failure = None, None
+        if future.cancelled():
+            return
+        if noted is not None:
+            noted.begin()
         try:
             answer = function()
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for

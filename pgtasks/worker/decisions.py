@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pgtasks.job import Completion, Outcome
     from pgtasks.plugins import LoopDispatch
 
+_FULL = 1000
+"""Jobs about which plugins may be asked before no further job is started."""
 _FAILURES = (OutcomeKind.RETRY, OutcomeKind.FAIL)
 
 
@@ -50,6 +52,11 @@ class Decisions:
     def ids(self) -> list[int]:
         """The ids of these jobs."""
         return list(self._asked)
+
+    @property
+    def full(self) -> bool:
+        """Whether plugins are being asked about so many that no further job should be started."""
+        return len(self._asked) >= _FULL
 
     def take(self, completions: list[Completion]) -> None:
         """Take jobs that have ended."""

@@ -116,7 +116,7 @@ def read_plan(answer: Any, before: ClaimPlan) -> ClaimPlan:
     """Return a plugin's answer to `before_claim`, or raise."""
     if not isinstance(answer, ClaimPlan):
         raise TypeError("it must be a ClaimPlan: use dataclasses.replace(plan, …)")
-    if not isinstance(answer.limit, int) or isinstance(answer.limit, bool) or not 0 <= answer.limit <= before.limit:
+    if type(answer.limit) is not int or not 0 <= answer.limit <= before.limit:
         raise ValueError(f"limit must be a whole number from 0 to {before.limit}, not {answer.limit!r}")
     if not set(answer.tasks) <= set(before.tasks):
         raise ValueError("tasks may only be left out, not added")

@@ -315,9 +315,9 @@ class WorkerProcess:
         queue, executor = self._claimer.queue, self._executor
         # The watch may not have looked yet, as after the process, or the whole host, has slept.
         if self._admission.active:
-            if (queue or self._admission.count) and self._heartbeats.look() and not self._completer.full:
+            if (queue or self._admission.count) and self._may_start():
                 self._start_admitted()
-        elif (queue or executor.ready) and self._heartbeats.look() and not self._completer.full:
+        elif (queue or executor.ready) and self._may_start():
             while executor.free and (job := executor.next_ready() or (queue.popleft() if queue else None)):
                 executor.start(job)
             while queue and not executor.free and executor.takes(queue[0]):
@@ -331,6 +331,9 @@ class WorkerProcess:
             self._tell(FromWorker.IDLE)
         if self._draining and not (view.running or view.finishing or self._admission.count or self._claimer.claiming):
             self._stopped.set()
+
+    def _may_start(self) -> bool:
+        return self._heartbeats.look() and not (self._completer.full or self._decisions.full)
 
     def _start_admitted(self) -> None:
         """Start what plugins have admitted, and ask them about what comes next."""

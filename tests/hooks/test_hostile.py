@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -292,3 +293,55 @@ def test_an_observer_that_falls_behind_loses_calls_and_the_log_says_so(
         for _ in range(20):
             app.hooks.tell("job_started", job=None)
     assert any("hook_calls_dropped plugin=slow hook=job_started" in record.getMessage() for record in caplog.records)
+
+
+def test_calls_that_wait_for_one_that_hangs_are_not_made(stuck: Stuck) -> None:
+    calls: list[int] = []
+
+    def hangs() -> None:
+        calls.append(1)
+        stuck.released.wait(LONG)
+
+    app = app_with(hostile=plugin("retry_decision", hangs))
+
+    async def work(hooks: LoopDispatch) -> None:
+        asked = (hooks.decide_async("retry_decision", good, **given("retry_decision")) for _ in range(20))
+        assert await asyncio.gather(*asked) == [None] * 20
+
+    in_a_loop(work, app)
+    assert len(calls) == 1
+
+
+def test_the_time_that_a_plain_function_has_begins_when_it_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    def slow() -> str:
+        time.sleep(0.02)
+        return "good"
+
+    app = app_with(slow=plugin("retry_decision", slow))
+
+    async def work(hooks: LoopDispatch) -> None:
+        asked = (hooks.decide_async("retry_decision", good, **given("retry_decision")) for _ in range(40))
+        assert await asyncio.gather(*asked) == ["good"] * 40
+
+    with caplog.at_level(logging.WARNING, "pgtasks.plugins"):
+        in_a_loop(work, app)
+    assert not caplog.records
+
+
+def test_an_observer_without_a_thread_is_dropped(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    app = app_with(observer=plugin("job_started", lambda: heard.append(1)))
+    with caplog.at_level(logging.WARNING, "pgtasks.plugins"):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            app.hooks.tell("job_started", job=None)
+        app.hooks.tell("job_started", job=None)
+    app.hooks.flush(LONG)
+    assert heard == [1]
+    assert any("hook_calls_dropped plugin=observer" in record.getMessage() for record in caplog.records)
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
