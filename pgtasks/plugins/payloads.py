@@ -23,5 +23,6 @@ def decode_payload(job: Job, codec: PayloadCodec) -> None:
         decoded = codec.decode(text)
     except Exception as error:
         raise PayloadError(f"the payload codec cannot read the payload: {type(error).__name__}: {error}") from error
-    # A job is frozen for whoever is given it, and nobody has been given this one.
+    # A job is frozen for whoever is given it; but it is only now that its payload can be read.
     object.__setattr__(job, "payload_json", decoded)
+    vars(job).pop("payload", None)  # a plugin may have looked at it as it is stored

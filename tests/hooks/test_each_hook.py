@@ -219,6 +219,38 @@ def test_payload_codec(db: Database, database: str) -> None:
     app.close()
 
 
+MIRROR = """
+import json
+from pgtasks.plugins import hookimpl
+
+class Codec:
+    def encode(self, text):
+        return text
+
+    def decode(self, text):
+        return json.loads(text)["hidden"][::-1]
+
+@hookimpl
+def payload_codec():
+    return Codec()
+
+@hookimpl
+def admit_jobs(jobs):
+    print("stored", [job.payload for job in jobs], flush=True)
+"""
+
+
+def test_a_handler_gets_a_decoded_payload_though_a_plugin_has_looked_at_what_is_stored(
+    start_worker: Any, db: Database, tmp_path: Any
+) -> None:
+    (tmp_path / "mirror.py").write_text(MIRROR)
+    job = db.app.add_job("fail", {"hidden": json.dumps({"message": "as decoded"})[::-1]})
+    worker = start_worker("--once", "--processes", "1", "-p", "mirror", env={"PYTHONPATH": str(tmp_path)})
+    assert worker.wait() == 0
+    assert "stored [{'hidden'" in worker.text
+    assert "as decoded" in db.job(job.id).last_error
+
+
 # The supervisor
 
 
