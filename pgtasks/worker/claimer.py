@@ -372,9 +372,11 @@ class Claimer:
         if limit == 0:
             return [], True
         plan = await self._planner.plan(limit, free)
+        if self._planner.changed:
+            self._marks.forget()
         if plan.limit == 0 or not plan.tasks or self._suspended or self._stopping.is_set():
             return [], True
-        near = None if self._planner.changed else self._marks.near(time.monotonic())
+        near = self._marks.near(time.monotonic())
         operation = claim_jobs(
             self._link.statements,
             self._link.worker_id,

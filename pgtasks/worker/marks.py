@@ -36,6 +36,10 @@ class Marks:
         self._full_at = -math.inf
         self._pause = 0.0
 
+    def forget(self) -> None:
+        """Look everywhere next, and go on from there: jobs before the marks may have become runnable."""
+        self._marks.clear()
+
     @property
     def full_at(self) -> float:
         """When a full look is due."""

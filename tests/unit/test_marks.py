@@ -73,3 +73,12 @@ def test_without_a_mark_there_is_nothing_to_be_near_to() -> None:
     marks = Marks()
     marks.looked(claimed(), 1.0, full=True)
     assert marks.near(1.0) is None
+
+
+def test_after_marks_were_forgotten_a_full_look_makes_new_ones() -> None:
+    marks = Marks()
+    marks.looked(claimed(Mark(0, 5, 1)), 10.0, full=True)
+    marks.forget()
+    assert marks.near(10.0) is None
+    marks.looked(claimed(Mark(0, 2, 9)), 10.0, full=True)
+    assert marks.near(10.0) == [Mark(0, 2, 9)]
