@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.flow import Cancel, Fail, Retry, Snooze
 from pgtasks.job import OutcomeKind
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from pgtasks.flow import Decision
@@ -71,6 +71,11 @@ class Decisions:
                 at_once.append(completion)
         if at_once:
             self._pass_on(at_once)
+
+    async def settled(self) -> None:
+        """Wait until plugins have been asked about all jobs."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     async def _decide(self, completion: Completion) -> None:
         error = completion.outcome.error or ""

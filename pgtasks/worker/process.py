@@ -381,6 +381,7 @@ class WorkerProcess:
         await self._executor.wait_for_all(_CANCEL_SECONDS)
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._decisions.settled()
                 await self._completer.flushed()
                 if self._orphaned:
                     await self._retire()
