@@ -285,7 +285,7 @@ class WorkerProcess:
         for completion in completions:
             if completion.outcome.kind is OutcomeKind.SUCCESS:
                 self._succeeded += 1
-            elif completion.outcome.error is not None:
+            elif completion.outcome.kind in (OutcomeKind.RETRY, OutcomeKind.FAIL):
                 self._failed += 1
         self._claimer.unlocked(completions)
         self._pump()
