@@ -109,6 +109,8 @@ class Supervisor:
         self._recovering: set[str] = set()
         self._once_backoff = Backoff(0.01, 1.0)
         self._once_ended = 0
+        self._once_claims: dict[str, int] = {}
+        """How many claims each process had begun when they had last looked in vain."""
         self._once_in_vain = 0
         """How often in a row all processes have looked and found none of what is runnable."""
         settings = loaded.settings
@@ -270,10 +272,11 @@ class Supervisor:
             runnable, _ = await self._link.insist(
                 has_runnable(self._link.statements, self._tasks, self._settings.forbidden_flags)
             )
-            if runnable and self._have_looked_in_vain():
+            ended = runnable and self._have_ended_jobs()
+            if runnable and self._have_looked_in_vain(before, ended=ended):
                 self.drain("nothing is left that plugins let run")
             elif runnable:
-                if self._have_ended_jobs():
+                if ended:
                     self._once_backoff.reset()
                 # Mostly something that was added just now. But it may be a job whose row somebody has locked, which
                 # looks runnable and cannot be claimed, and there is no hurry to look at that again.
@@ -291,13 +294,21 @@ class Supervisor:
             return None
         return {worker_id: view.started_claims for worker_id, view in views.items()}
 
-    def _have_looked_in_vain(self) -> bool:
-        """Whether all processes have looked several times, and plugins keep what is runnable from them."""
+    def _have_looked_in_vain(self, claims: dict[str, int], *, ended: bool) -> bool:
+        """Whether all processes have looked several times, and plugins keep what is runnable from them.
+
+        Args:
+            claims: how many claims each process has begun.
+            ended: whether jobs have ended since this was last asked.
+        """
         views = [member.slots.view() for member in self._fleet.members]
-        if not all(view.narrowed for view in views) or self._have_ended_jobs():
+        if not all(view.narrowed for view in views) or ended:
             self._once_in_vain = 0
-        else:
+        elif all(number > self._once_claims.get(worker_id, -1) for worker_id, number in claims.items()):
             self._once_in_vain += 1
+        else:
+            return False  # some have not looked again
+        self._once_claims = claims
         return self._once_in_vain >= _LOOKS_IN_VAIN
 
     def _have_ended_jobs(self) -> bool:
