@@ -130,10 +130,8 @@ class Dispatch:
             lane = self._observing_lane(first)
             for start in range(0, len(wanted), _TOGETHER):
                 some = wanted[start : start + _TOGETHER]
-                if lane.full:
+                if not _put(lane, partial(self._observe_all, implementations, some)):
                     self._drop(first, len(some))
-                else:
-                    lane.put(partial(self._observe_all, implementations, some))
 
     def wrap(self, hook: str, /, **given: Any) -> AbstractContextManager[None]:
         """Return a context manager that enters those of all implementations; what they do wrong is only logged."""
@@ -149,12 +147,7 @@ class Dispatch:
 
     def _tell(self, implementation: Implementation, given: Mapping[str, Any]) -> None:
         lane = self._observing_lane(implementation)
-        if lane.full:
-            self._drop(implementation)
-            return
-        try:
-            lane.put(lambda: self._observe(implementation, given))
-        except RuntimeError:  # no thread can be had, which is not the caller's fault
+        if not _put(lane, lambda: self._observe(implementation, given)):
             self._drop(implementation)
 
     def _observe_all(
@@ -451,6 +444,17 @@ class _Wrap:
                     self._failed(implementation, raised)
                     continue
             implementation.succeeded()
+
+
+def _put(lane: Lane, call: Callable[[], None]) -> bool:
+    """Have an observer called; returns whether it will be."""
+    if lane.full:
+        return False
+    try:
+        lane.put(call)
+    except RuntimeError:  # no thread can be had, which is not the fault of whoever tells it
+        return False
+    return True
 
 
 def _call_if_trusted(implementation: Implementation, given: Mapping[str, Any]) -> Any:

@@ -337,6 +337,7 @@ def test_an_observer_without_a_thread_is_dropped(
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", no_thread)
             app.hooks.tell("job_started", job=None)
+            app.hooks.tell_all([("job_started", {"job": None})])
         app.hooks.tell("job_started", job=None)
     app.hooks.flush(LONG)
     assert heard == [1]
