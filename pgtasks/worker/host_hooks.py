@@ -65,15 +65,23 @@ class HostHooks:
             self._hooks.tell("on_worker_lost", process=process, code=death.code, reason=reason, jobs=jobs)
 
     async def decide(self, worker_id: str, errors: Mapping[Claim, str]) -> dict[Claim, Outcome]:
-        """Return what plugins make of jobs that were running in a process that has died."""
-        decided: dict[Claim, Outcome] = {}
-        if self._hooks.has("recover_job"):
-            for claim, error in errors.items():
-                lost = LostJob(claim.job_id, worker_id, error)
-                decision = await self._hooks.decide_async("recover_job", read_decision, lost=lost)
-                if decision is not None:
-                    decided[claim] = outcome_of(decision, error)
-        return decided
+        """Return what plugins make of jobs that were running in a process that has died.
+
+        They are asked about all at once, since nothing that the process held is given back before.
+        """
+        if not self._hooks.has("recover_job"):
+            return {}
+        decisions = await asyncio.gather(
+            *(
+                self._hooks.decide_async("recover_job", read_decision, lost=LostJob(claim.job_id, worker_id, error))
+                for claim, error in errors.items()
+            )
+        )
+        return {
+            claim: outcome_of(decision, errors[claim])
+            for claim, decision in zip(errors, decisions, strict=True)
+            if decision is not None
+        }
 
     def recovered(self, worker_id: str, charged: int, returned: int) -> None:
         """Tell what has become of the jobs of a process that has died."""
