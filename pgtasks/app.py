@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -88,6 +89,8 @@ class App(Adding):
         """What plugins have payloads stored with, once they are loaded."""
         self.plugin_models: dict[str, BaseModel] = {}
         """The settings that plugins have asked for, by their names."""
+        self.on_look: Callable[[], object] | None = None
+        """What makes this process look for jobs, if it is a worker's."""
         self._explicit = settings
         self._lock = threading.RLock()
         self._settings: Settings | None = None
@@ -206,6 +209,12 @@ class App(Adding):
             if self._statements is None:
                 self._statements = Statements(self.settings.schema_name)
             return self._statements
+
+    def look_for_jobs(self) -> None:
+        """Have this process look for jobs soon, if it is a worker's; from any thread. For plugins."""
+        if self.on_look is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+                self.on_look()
 
     def configure(self, settings: Settings) -> None:
         """Use these settings in place of those that would be read. For a worker's processes, before any other use."""

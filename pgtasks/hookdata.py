@@ -61,6 +61,9 @@ class Application(Protocol):
     def plugin_settings(self, name: str, model: type[Model]) -> Model:
         """Return a plugin's own settings, checked by its pydantic `model`."""
 
+    def look_for_jobs(self) -> None:
+        """Have this worker process look for jobs soon, from any thread: what a plugin has held back may run now."""
+
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """Lend an autocommit connection, for a `with` block."""
 

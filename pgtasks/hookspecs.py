@@ -465,6 +465,10 @@ def admit_jobs(jobs: Sequence[Job]) -> Mapping[int, Snooze | Cancel | Fail] | No
     failed. `Snooze(0)` gives it back as it was, so that it keeps its place in its queue; any process may claim it at
     once. What one plugin refuses the next ones are not asked about.
 
+    If a plugin fails to answer, the jobs start. One that must not be passed over has an attribute `vital_hooks` that
+    holds the name of this hook: then they go back, the process claims nothing for a second, and the plugin is asked
+    again however often it has failed.
+
     Example:
         @hookimpl
         async def admit_jobs(self, jobs):

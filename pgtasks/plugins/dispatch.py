@@ -304,10 +304,15 @@ class LoopDispatch(Dispatch):
                 call.cancel()
 
     def askers(self, hook: str, read: Callable[[Any], T]) -> list[Callable[..., Awaitable[T | None]]]:
-        """Return a function for each implementation that asks it and returns None if it has failed."""
+        """Return a function for each implementation that asks it and returns None if it has failed.
+
+        One that must not be passed over raises a `PluginError` instead.
+        """
 
         async def ask(implementation: Implementation, /, **given: Any) -> T | None:
             answer = await self._ask(implementation, given, read)
+            if answer is _FAILED and implementation.vital:
+                raise PluginError(f"plugin {implementation.plugin!r} has not answered {hook}")
             return None if answer is _FAILED else answer
 
         return [partial(ask, implementation) for implementation in self._implementations[hook]]

@@ -32,6 +32,7 @@ class Implementation:
         plugin: the plugin's name.
         function: what to call.
         arguments: which of the hook's arguments it takes.
+        vital: whether it must not be passed over.
     """
 
     __slots__ = (
@@ -44,13 +45,17 @@ class Implementation:
         "hook",
         "is_async",
         "plugin",
+        "vital",
     )
 
-    def __init__(self, hook: Hook, plugin: str, function: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, hook: Hook, plugin: str, function: Callable[..., Any], arguments: tuple[str, ...], *, vital: bool = False
+    ) -> None:
         self.hook = hook
         self.plugin = plugin
         self.function = function
         self.arguments = arguments
+        self.vital = vital
         self.is_async = inspect.iscoroutinefunction(function)
         self._waits_for: Call | None = None
         self._failures = 0
@@ -62,7 +67,7 @@ class Implementation:
         """Whether it is to be called now."""
         if self._waits_for is not None and not self._waits_for.ended:
             return False
-        return self._failures < FAILURES or time.monotonic() >= self._trusted_at
+        return self.vital or self._failures < FAILURES or time.monotonic() >= self._trusted_at
 
     def waits_for(self, call: Call) -> None:
         """Do not call it again before a call has ended that was given up: one stuck thread is enough."""
@@ -91,7 +96,7 @@ class Implementation:
             log.error("hook_failed", plugin=self.plugin, hook=self.hook.name, error=text, exc_info=trace)
         if self._failures >= FAILURES:
             self._trusted_at = now + PAUSE
-            if self._failures == FAILURES:
+            if self._failures == FAILURES and not self.vital:
                 log.error("hook_disabled", plugin=self.plugin, hook=self.hook.name, seconds=PAUSE)
         return text
 

@@ -77,7 +77,13 @@ class Manager:
         """Return the implementations of each hook, in the order in which they are called."""
         return {
             name: tuple(
-                Implementation(hook, one.plugin_name, one.function, tuple(one.argnames))
+                Implementation(
+                    hook,
+                    one.plugin_name,
+                    one.function,
+                    tuple(one.argnames),
+                    vital=name in getattr(one.plugin, "vital_hooks", ()),
+                )
                 # pluggy keeps them in the opposite order.
                 for one in reversed(getattr(self._pluggy.hook, name).get_hookimpls())
             )

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.errors import PluginError
 from pgtasks.flow import Cancel, Fail, Snooze
 from pgtasks.job import RETURN, Completion, Outcome
 from pgtasks.tasks import Task
@@ -31,6 +32,7 @@ class Admission:
         loop: where.
         on_answer: called when jobs can be started, or have been refused.
         give_up: takes the ends of jobs that do not start.
+        on_failure: called when a plugin that must not be passed over has not answered, before its jobs go back.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Admission:
         loop: asyncio.AbstractEventLoop,
         on_answer: Callable[[], None],
         give_up: Callable[[list[Completion]], None],
+        on_failure: Callable[[], None],
     ) -> None:
         self.active = hooks.has("admit_jobs") or hooks.has("resolve_task")
         """Whether any plugin wants to be asked."""
@@ -46,6 +49,7 @@ class Admission:
         self._loop = loop
         self._on_answer = on_answer
         self._give_up = give_up
+        self._on_failure = on_failure
         self._asked: dict[int, Job] = {}
         self._admitted: deque[tuple[Job, AnyTask | None]] = deque()
         self._round = 0
@@ -94,6 +98,9 @@ class Admission:
                 if not left:
                     break
             admitted = [(job, await self._resolve(job)) for job in left]
+        except PluginError:  # which is logged
+            ends += [Completion(job, RETURN, ran=False) for job in left]
+            self._on_failure()
         finally:
             for job in jobs:
                 self._asked.pop(job.id, None)

@@ -15,6 +15,7 @@ import contextlib
 import os
 import signal
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pgtasks.database import Database
@@ -55,6 +56,8 @@ _LAST_WORDS_SECONDS = 5.0
 """How long the database may take to be told of what ended, when the process aborts."""
 _GOODBYE_SECONDS = 1.0
 """How long plugins may take to hear of the process's end, when it aborts."""
+_UNANSWERED_SECONDS = 1.0
+"""How long nothing is claimed when a plugin that has to be asked about jobs has not answered."""
 _LOOK_SECONDS = 0.05
 """How often to ask meanwhile whether what holds that up is over."""
 _TICK_SECONDS = 1.0
@@ -97,7 +100,7 @@ class WorkerProcess:
         self._executor = Executor(
             app, settings.concurrency, slots, self._ended, self._on_no_thread, lambda: self._heartbeats.fresh, hooks
         )
-        self._admission = Admission(hooks, self._loop, self._pump, self._refused)
+        self._admission = Admission(hooks, self._loop, self._pump, self._refused, self._on_no_answer)
         self._decisions = Decisions(hooks, self._loop, self._write)
         self._ends = Ends(hooks)
         self._claimer = Claimer(
@@ -116,6 +119,7 @@ class WorkerProcess:
             register=register_worker(app.statements, worker_id, this_host(worker_id.rpartition("-")[0]), os.getpid()),
             on_evicted=self._evict,
         )
+        app.on_look = partial(self._loop.call_soon_threadsafe, self._claimer.look_again)
         self._completer = Completer(
             self._link, self._written, self._claimer, self._ends.tell if self._ends.active else None
         )
@@ -237,6 +241,11 @@ class WorkerProcess:
         """Leave the jobs to others for a while: those that are given back would be claimed again at once."""
         self._give_back(self._take_back() + self._claimer.suspend())
         self._loop.call_later(self._threadless.next_pause(), self._resume)
+
+    def _on_no_answer(self) -> None:
+        """Claim nothing for a moment: what is given back unasked about would be claimed again at once."""
+        self._give_back(self._take_back() + self._claimer.suspend())
+        self._loop.call_later(_UNANSWERED_SECONDS, self._resume)
 
     def _resume(self) -> None:
         if not self._heartbeats.lost:
