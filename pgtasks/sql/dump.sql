@@ -124,11 +124,7 @@ table _private_jobs with row level security
   CREATE INDEX _pgtasks_jobs_queued_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id, job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL) AND (priority >= '-32768'::integer))
   CREATE INDEX _pgtasks_jobs_queued_task_idx ON graphile_worker._private_jobs USING btree (task_id, priority, run_at, id) INCLUDE (job_queue_id) WHERE (is_available AND (job_queue_id IS NOT NULL) AND (task_id >= '-2147483648'::integer))
   CREATE INDEX _pgtasks_jobs_ready_idx ON graphile_worker._private_jobs USING btree (priority, run_at, id) INCLUDE (task_id) WHERE (is_available AND (job_queue_id IS NULL) AND (priority >= '-32768'::integer))
-  CREATE INDEX _pgtasks_jobs_ready_kind_idx ON graphile_worker._private_jobs USING btree (task_id, COALESCE(jsonb_hash_extended(
-CASE
-    WHEN (flags @? 'strict $?(@.type() == "object").keyvalue()."key"?(@ starts with "@")'::jsonpath) THEN jsonb_path_query_array(flags, '$.keyvalue()."key"?(!(@ starts with "@"))'::jsonpath)
-    ELSE flags
-END, (0)::bigint), (0)::bigint), priority, run_at, id) WHERE (is_available AND (job_queue_id IS NULL))
+  CREATE INDEX _pgtasks_jobs_ready_kind_idx ON graphile_worker._private_jobs USING btree (task_id, COALESCE(jsonb_hash_extended( CASE WHEN (flags @? 'strict $?(@.type() == "object").keyvalue()."key"?(@ starts with "@")'::jsonpath) THEN jsonb_path_query_array(flags, '$.keyvalue()."key"?(!(@ starts with "@"))'::jsonpath) ELSE flags END, (0)::bigint), (0)::bigint), priority, run_at, id) WHERE (is_available AND (job_queue_id IS NULL))
   CREATE UNIQUE INDEX jobs_key_key1 ON graphile_worker._private_jobs USING btree (key) WITH (deduplicate_items=off)
   CREATE INDEX jobs_main_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id, job_queue_id) WHERE (is_available = true)
   CREATE INDEX jobs_no_queue_index ON graphile_worker._private_jobs USING btree (priority, run_at) INCLUDE (id, task_id) WHERE ((is_available = true) AND (job_queue_id IS NULL))

@@ -38,13 +38,14 @@ class Index:
 def read_definition(text: str) -> tuple[bool, str]:
     """Return of a `CREATE INDEX`, as PostgreSQL shows one, whether it is unique, and what stands after `USING`.
 
-    Storage parameters are left out: whoever runs the database may have set others, and they change no answer.
+    Storage parameters are left out: whoever runs the database may have set others, and they change no answer. It is one
+    line here, where PostgreSQL puts an expression with a `CASE` on several.
 
     >>> read_definition('CREATE UNIQUE INDEX "a b" ON jobs."my USING" USING btree (id) WITH (fillfactor=70)')
     (True, 'btree (id)')
     """
-    head, _, definition = text.rpartition(" USING ")
-    return head.lstrip().startswith("CREATE UNIQUE "), _STORAGE.sub("", definition)
+    head, _, definition = " ".join(text.split()).rpartition(" USING ")
+    return head.startswith("CREATE UNIQUE "), _STORAGE.sub("", definition)
 
 
 @cache

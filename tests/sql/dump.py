@@ -67,7 +67,7 @@ order by conname collate "C"
 """
 
 INDEXES = """
-select pg_get_indexdef(i.indexrelid)
+select regexp_replace(pg_get_indexdef(i.indexrelid), '\\s+', ' ', 'g')
 from pg_catalog.pg_index as i join pg_catalog.pg_class as c on c.oid = i.indexrelid
 where i.indrelid = %s
 order by c.relname collate "C"
