@@ -8,9 +8,11 @@ that it costs its caller an `if`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import math
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -55,6 +57,8 @@ class Dispatch:
         """Those of plugins' observers, by plugin."""
         self._observing: dict[str, tuple[Implementation, float]] = {}
         """Which observer each plugin's lane has called last, and when."""
+        self._together: dict[str, Callable[[], None]] = {}
+        """What goes on, by plugin, with what it was told together with other things last."""
         self._dropped: dict[str, int] = {}
 
     def has(self, hook: str) -> bool:
@@ -129,7 +133,7 @@ class Dispatch:
             first = next(iter(implementations.values()))[0]
             lane = self._observing_lane(first)
             for start in range(0, len(wanted), _TOGETHER):
-                some = wanted[start : start + _TOGETHER]
+                some = deque(wanted[start : start + _TOGETHER])
                 if not _put(lane, partial(self._observe_all, implementations, some)):
                     self._drop(first, len(some))
 
@@ -151,11 +155,15 @@ class Dispatch:
             self._drop(implementation)
 
     def _observe_all(
-        self, implementations: Mapping[str, list[Implementation]], calls: Sequence[tuple[str, Mapping[str, Any]]]
+        self, implementations: Mapping[str, list[Implementation]], calls: deque[tuple[str, Mapping[str, Any]]]
     ) -> None:
-        for hook, given in calls:
-            for implementation in implementations[hook]:
-                self._observe(implementation, given)
+        plugin = next(iter(implementations.values()))[0].plugin
+        self._together[plugin] = partial(self._observe_all, implementations, calls)
+        with contextlib.suppress(IndexError):  # another thread goes on with them if this one has been given up
+            while True:
+                hook, given = calls.popleft()
+                for implementation in implementations[hook]:
+                    self._observe(implementation, given)
 
     def _observe(self, implementation: Implementation, given: Mapping[str, Any]) -> None:
         """Make one call of an observer, in its plugin's lane."""
@@ -328,6 +336,8 @@ class LoopDispatch(Dispatch):
                 if time.monotonic() - began > OBSERVER_SECONDS:
                     lane.give_up()
                     implementation.waits_for(call)
+                    if (rest := self._together.pop(plugin, None)) is not None:
+                        _put(lane, rest)
                     self._failed(implementation, f"took longer than {OBSERVER_SECONDS:g} s")
 
     async def flushed(self, seconds: float) -> None:

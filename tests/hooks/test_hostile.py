@@ -206,6 +206,30 @@ def test_an_observer_that_hangs(
     check(hook, plugin(hook, stuck.released.wait), caplog, "took longer than 0.2 s")
 
 
+def test_an_observer_that_hangs_is_told_the_rest_of_what_it_was_told_together(
+    stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "OBSERVER_SECONDS", 0.2)
+    heard: list[object] = []
+
+    class Plugin:
+        @hookimpl
+        def job_started(self) -> None:
+            stuck.released.wait(LONG)
+
+        @hookimpl
+        def job_finished(self, end: object) -> None:
+            heard.append(end)
+
+    async def work(hooks: LoopDispatch) -> None:
+        hooks.tell_all([("job_started", {"job": None}), ("job_finished", {"end": 1}), ("job_finished", {"end": 2})])
+        async with asyncio.timeout(LONG):
+            while heard != [1, 2]:  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(0.01)
+
+    in_a_loop(work, app_with(observer=Plugin()))
+
+
 @pytest.mark.parametrize("hook", PLAIN)
 def test_one_that_is_async_where_nothing_can_wait_is_refused(hook: str) -> None:
     async def later() -> None: ...
