@@ -122,7 +122,7 @@ class JobEnd:
     """What the run amounted to: `return` for a job that was asked to stop and went back uncharged."""
     state: Literal["deleted", "retrying", "failed", "snoozed", "returned", "superseded", "lost"]
     """What became of the row: `superseded` if a keyed add or a removal had replaced the job meanwhile; `lost` if
-    somebody else holds it, so that nothing was written."""
+    somebody else holds it, so that nothing was written; it looks so, too, if a connection broke after the writing."""
     seconds: float
     """How long the handler ran."""
     error: str | None = None

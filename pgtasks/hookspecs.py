@@ -254,7 +254,8 @@ def after_defer(jobs: Sequence[Job]) -> None:
 def payload_codec(app: Application) -> PayloadCodec | None:
     """Answer what payloads are encoded and decoded with, for all tasks. Asked once in a process.
 
-    Programs that add jobs and workers need the same one. What a codec raises when a job is run fails that job for good.
+    Programs that add jobs and workers need the same one. Hooks that are called before a job runs see its payload as it
+    is stored. What a codec raises when a job is run fails that job for good.
 
     Example:
         @hookimpl
@@ -421,8 +422,8 @@ def forbidden_flags(app: Application) -> Iterable[str] | ForbiddenFlags | None:
     """Answer flags whose jobs this process leaves alone for now. The answers of all plugins and settings are joined.
 
     Asked before a claim if the last answer is older than a second, or than the `ForbiddenFlags` says that it holds. A
-    claim waits for it for `hook_timeout` seconds at most. If it fails, the last answer stays. Where jobs of a flag are
-    forbidden, others behind them are found at no cost.
+    claim waits for it for `hook_timeout` seconds at most. If it fails, the last answer stays; before the first one
+    nothing is forbidden. Where jobs of a flag are forbidden, others behind them are found at no cost.
 
     A worker with `--once` ends although jobs are left that only have forbidden flags.
 
@@ -437,7 +438,8 @@ def forbidden_flags(app: Application) -> Iterable[str] | ForbiddenFlags | None:
 def before_claim(plan: ClaimPlan) -> ClaimPlan | None:
     """Called before each claim; may answer a plan that asks for fewer jobs, fewer tasks, or forbids flags or queues.
 
-    A plan that asks for nothing skips the claim; the process asks again within a second.
+    A plan that asks for nothing skips the claim; the process asks again within a second. A worker with `--once` ends
+    although jobs are left, if several looks have found none that plans let it claim.
 
     Example:
         @hookimpl
