@@ -25,6 +25,8 @@ _LONGEST_GRACE: Final = 0.05
 _SHORTEST_GRACE: Final = 0.002
 _CAP_PAUSE: Final = 0.25
 """Seconds after which to ask again for places that others occupy."""
+_SHORTEST_DELAY: Final = 0.01
+_LONGEST_FAILURE_PAUSE: Final = 2.0
 _PACE_SECONDS: Final = 0.1
 """A lease is to last for so long where there is no backlog."""
 _SETTLING_SECONDS: Final = 0.25
@@ -77,10 +79,14 @@ class Bucket:
         self._offered = 0
         """How many are to have come when the last claim for it has brought all that it may."""
         self._offered_at = 0.0
+        self._failures = 0
         self._vain = 0
         """Exchanges in a row that have brought nothing."""
         self._short = 0
+        self._token_at = 0.0
+        """When the next token comes in that nobody has."""
         self._tail = 0.0
+        """When the next token comes in that is for none of the jobs that were put off."""
 
     def free(self, now: float) -> int:
         """Return how many jobs can start now."""
@@ -138,6 +144,7 @@ class Bucket:
         """Take in an answer."""
         self.limit = grant.limit
         self.lease, self.used = lease, 0
+        self._failures = 0
         self.tokens = grant.granted if grant.limit.tokens is not None else 0
         self.places = request.busy + grant.granted if grant.limit.max_running is not None else 0
         self.usable_from = now + grant.starts_in if grant.starts_in else 0.0
@@ -150,11 +157,13 @@ class Bucket:
         if grant.granted:
             self._vain = 0
         self.touched = now
+        self._token_at = now + grant.wait
         self.due = now + self._pause(grant, request.wanted)
 
     def failed(self, now: float) -> None:
         """Note that there was no answer; what was reported is reported again."""
-        self.due = now + 2 * SPACING
+        self._failures += 1
+        self.due = now + min(SPACING * 2**self._failures, _LONGEST_FAILURE_PAUSE)
 
     def _pause(self, grant: Grant, wanted: int) -> float:
         if grant.starts_in:
@@ -254,5 +263,6 @@ class Bucket:
         if self.limit.tokens is None:
             return random.uniform(0.5, 1.5)  # noqa: S311 - jitter
         each = self.limit.seconds_per_token
-        self._tail = max(self._tail, self.due, now) + each
-        return max(self._tail - each - now, 0.01)
+        next_free = max(self._tail, self._token_at, self.due if self._failures else 0.0, now + _SHORTEST_DELAY)
+        self._tail = next_free + each
+        return next_free - now

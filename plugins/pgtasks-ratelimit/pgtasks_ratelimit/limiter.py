@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pgtasks.plugins import Snooze
+from pgtasks_ratelimit.alarm import Alarm
 from pgtasks_ratelimit.bucket import SPACING, Bucket
 from pgtasks_ratelimit.rules import effective
 from pgtasks_ratelimit.store import now as clock
@@ -52,7 +53,7 @@ class Limiter:
         store: the database.
         own: the limits that settings have, by name.
         refresh: seconds after which to look again for limits that were set at run time.
-        patience: seconds that jobs wait for an exchange, at most.
+        patience: seconds that claims and jobs wait for the database, at most.
         look: makes the process look for jobs; called when a limited bucket may have tokens.
         report: told of exchanges that have failed, and with None that one has succeeded.
     """
@@ -72,6 +73,7 @@ class Limiter:
         self._refresh = refresh
         self._patience = patience
         self._look = look
+        self._alarm = Alarm(look)
         self._report = report
         self._rules = effective(own, ())
         self._fresh_until = 0.0
@@ -88,7 +90,6 @@ class Limiter:
         """Jobs that occupy places."""
         self._checked_at = clock()
         self._loop = asyncio.get_running_loop()
-        self._wake: asyncio.TimerHandle | None = None
         self._tidy_timer: asyncio.TimerHandle | None = None
         self._tidying: asyncio.Task[None] | None = None
         self._closed = False
@@ -106,11 +107,12 @@ class Limiter:
 
     async def plan(self, plan: ClaimPlan) -> ClaimPlan | None:
         """Return what to claim, or None for all that `plan` says."""
-        await self._know_limits()
-        if not self._limited:
+        async with self._patiently():
+            await self._know_limits()
+            if self._limited and plan.limit and clock() >= self._next_exchange:
+                await self._ask_for_due(plan.limit)
+        if not (self._limited and plan.limit):
             return None
-        if clock() >= self._next_exchange:
-            await self._ask_for_due(plan.limit)
         now = clock()
         ready = [bucket for bucket in self._limited.values() if bucket.is_ready(now)]
         self._wake_when_due(now, ready=bool(ready))
@@ -142,9 +144,7 @@ class Limiter:
         due = [bucket for bucket in self._limited.values() if bucket.due <= now and bucket.is_settled(now)]
         if not due:
             return
-        async with self._turn() as ours:
-            if not ours:
-                return
+        async with self._exchanging:
             wants = []
             for bucket in due[:_MOST_BUCKETS]:
                 if bucket.judge():
@@ -156,45 +156,36 @@ class Limiter:
                 await self._exchange(wants, ahead=True)
 
     def _wake_when_due(self, now: float, *, ready: bool) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
-            self._wake = None
-        if self._limited and not self._closed:
-            at = now if ready else min(max(bucket.due, self._next_exchange) for bucket in self._limited.values())
-            for bucket in self._limited.values():
-                if (ready_at := bucket.ready_at()) is not None:
-                    at = min(at, ready_at)
-            self._wake = self._loop.call_later(min(max(at - now, 0.001), 1.0), self._look)
+        times = [now] if ready else [max(bucket.due, self._next_exchange) for bucket in self._limited.values()]
+        times += [at for bucket in self._limited.values() if (at := bucket.ready_at()) is not None]
+        self._alarm.set(min(times, default=None))
 
     # Before jobs start
 
     async def admit(self, jobs: Sequence[Job]) -> dict[int, Snooze]:
         """Return what becomes of the jobs that may not start now."""
-        await self._know_limits()
+        async with self._patiently():
+            await self._know_limits()
         if not self._rules.any:
             return {}
         waiting = [(job, self._buckets_of(job, found)) for job in jobs if (found := self._rules.of_job(job))]
         if not waiting:
             return {}
         waiting = self._start(waiting)
-        while waiting and (pauses := self._pauses(waiting)):
-            await asyncio.sleep(min(pauses))
-            waiting = self._start(waiting)
-        if waiting:
-            async with self._turn() as ours:
-                if ours:
+        async with self._patiently():
+            while waiting and (pauses := self._pauses(waiting)):
+                await asyncio.sleep(min(pauses))
+                waiting = self._start(waiting)
+            if waiting:
+                async with self._exchanging:
                     waiting = self._start(waiting)
                     if wants := self._wanted_for(waiting):
                         await self._exchange(wants)
                         waiting = self._start(waiting)
         self._tidy_later()
-        if self._limited and not waiting:
-            self._wake_when_due(clock(), ready=False)
-        if not waiting:
-            return {}
-        self.refused += len(waiting)
         now = clock()
         refusals = {job.id: self._refuse(buckets, now) for job, buckets in waiting}
+        self.refused += len(refusals)
         self._wake_when_due(now, ready=False)
         return refusals
 
@@ -210,6 +201,8 @@ class Limiter:
             bucket = self._buckets.get(key)
             if bucket is None:
                 bucket = self._buckets[key] = Bucket(key, limit)
+            elif bucket.limit.name != limit.name:
+                bucket.limit = limit
             bucket.saw(job.task)
             buckets.append(bucket)
         flags = [bucket for bucket in buckets if not bucket.limit.by_payload]
@@ -254,8 +247,11 @@ class Limiter:
                 bucket.limited = True
                 self._limited[bucket.key] = bucket
         delays = [bucket.put_off(now) for bucket in lacking if bucket.limit.by_payload]
+        if delays:
+            self._alarm.add(now + max(delays))
+            return Snooze(max(delays))
         # For no time: with another run_at it would come after the backlog that it is a part of.
-        return Snooze(max(delays, default=0.0))
+        return Snooze(0)
 
     # After jobs
 
@@ -278,26 +274,20 @@ class Limiter:
     # Exchanges
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[bool]:
-        """Wait for the turn to make an exchange; gives whether it has come in time."""
+    async def _patiently(self) -> AsyncIterator[None]:
+        """Give up what the block waits for when it has taken too long."""
         try:
             async with asyncio.timeout(self._patience):
-                await self._exchanging.acquire()
-        except TimeoutError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            self._exchanging.release()
+                yield
+        except TimeoutError as error:
+            self._report(error)
 
     async def _exchange(self, wants: Sequence[tuple[Bucket, int]], *, ahead: bool = False) -> None:
         """Report and take; if there is no answer, nothing has come."""
         requests = {bucket.key: bucket.request(wanted, ahead=ahead) for bucket, wanted in wants}
         sent = clock()
         try:
-            async with asyncio.timeout(self._patience):
-                lease, grants = await self._store.exchange(list(requests.values()))
+            lease, grants = await self._store.exchange(list(requests.values()))
         except BaseException as error:
             now = clock()
             for bucket, _ in wants:
@@ -327,8 +317,7 @@ class Limiter:
             return
         self._fresh_until = now + self._refresh
         try:
-            async with asyncio.timeout(self._patience):
-                stored = await self._store.limits()
+            stored = await self._store.limits()
         except Exception as error:  # noqa: BLE001 - whatever it is, what is known goes on to hold
             self._report(error)
             return
@@ -336,8 +325,9 @@ class Limiter:
         if rules.limits == self._rules.limits:
             return
         self._rules = rules
-        for bucket in list(self._limited.values()):
-            if (limit := rules.of_flag(bucket.key)) is None:
+        for bucket in self._buckets.values():
+            limit = rules.limits.get(bucket.limit.name)
+            if limit is None or limit.is_none:
                 self._open(bucket)
             else:
                 bucket.limit = limit
@@ -354,6 +344,12 @@ class Limiter:
             self._tidying = self._loop.create_task(self._tidy(), name="rate limits: tidy")
 
     async def _tidy(self) -> None:
+        async with self._patiently():
+            await self._give_back()
+        if self._buckets:
+            self._tidy_later()
+
+    async def _give_back(self) -> None:
         now = clock()
         if self._running and now - self._checked_at > _CHECK_SECONDS:
             self._checked_at = now
@@ -368,20 +364,17 @@ class Limiter:
         for key, bucket in list(self._buckets.items()):
             if bucket.is_idle and now - bucket.touched > _FORGET_SECONDS:
                 del self._buckets[key]
-        if self._buckets:
-            self._tidy_later()
 
     async def _report_all(self, buckets: Iterable[Bucket]) -> None:
-        async with self._turn() as ours:
-            if ours and (wants := [(bucket, 0) for bucket in buckets if bucket.is_to_be_reported]):
+        async with self._exchanging:
+            if wants := [(bucket, 0) for bucket in buckets if bucket.is_to_be_reported]:
                 await self._exchange(wants)
 
     async def _check_places(self) -> None:
         """Free the places of jobs that have gone back without having run, of which nobody tells."""
         ids = list(self._running)
         try:
-            async with asyncio.timeout(self._patience):
-                held = await self._store.held(ids)
+            held = await self._store.held(ids)
         except Exception as error:  # noqa: BLE001 - it is looked at again
             self._report(error)
             return
@@ -392,11 +385,12 @@ class Limiter:
     async def close(self) -> None:
         """Report all that was used, and give back all that is left. The process ends."""
         self._closed = True
-        for timer in (self._wake, self._tidy_timer):
-            if timer is not None:
-                timer.cancel()
+        self._alarm.close()
+        if self._tidy_timer is not None:
+            self._tidy_timer.cancel()
         for buckets in self._running.values():
             for bucket in buckets:
                 bucket.leave(clock())
         self._running.clear()
-        await self._report_all(list(self._buckets.values()))
+        async with self._patiently():
+            await self._report_all(list(self._buckets.values()))

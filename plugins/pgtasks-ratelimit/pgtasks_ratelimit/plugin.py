@@ -24,7 +24,7 @@ NAME: Final = "ratelimit"
 log = logging.getLogger("pgtasks.ratelimit")
 _CLEANUP_SECONDS: Final = 60.0
 _QUIET_SECONDS: Final = 30.0
-_PATIENCE: Final = 0.4
+_PATIENCE: Final = 0.7
 """How long to wait for the database, as a part of how long a worker waits for a plugin."""
 
 
