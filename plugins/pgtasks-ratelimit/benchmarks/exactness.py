@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--concurrency", type=int, default=10)
+    parser.add_argument("--flags", type=int, default=1, help="so many flags, each with a bucket of its own")
     parser.add_argument("--free", type=int, default=0, help="jobs without a limit to run beside")
     parser.add_argument("--free-seconds", type=float, default=0.0, help="how long each of them takes")
     parser.add_argument("--no-kill", action="store_true")
@@ -73,13 +74,14 @@ def run(arguments: argparse.Namespace, directory: Path) -> None:
     if plugins:
         environment |= {
             "PGTASKS_PLUGINS": plugins[0],
-            "PGTASKS_PLUGIN_RATELIMIT__LIMITS": json.dumps({"stripe": rule}),
+            "PGTASKS_PLUGIN_RATELIMIT__LIMITS": json.dumps({"stripe*": rule}),
         }
     command = [sys.executable, "-m", "pgtasks"]
     subprocess.run([*command, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     if not arguments.no_limited:
-        count = int(rate * arguments.seconds * 1.3) + burst + 20
-        app.add_jobs((JobSpec(task="limited", flags=("stripe",)) for _ in range(count)), returning=False)
+        count = (int(rate * arguments.seconds * 1.3) + burst + 20) * arguments.flags
+        specs = (JobSpec(task="limited", flags=(f"stripe {number % arguments.flags}",)) for number in range(count))
+        app.add_jobs(specs, returning=False)
     if arguments.free:
         app.add_jobs((JobSpec(task="free") for _ in range(arguments.free)), returning=False)
     command += [
@@ -100,8 +102,19 @@ def run(arguments: argparse.Namespace, directory: Path) -> None:
                 host.wait()
     app.close()
     seconds = ended - began
-    if starts := sorted(at for at, _ in entries(directory / "limited") if at <= ended):
-        report(starts, rate, burst, seconds)
+    starts = sorted((at, job_id) for at, job_id in entries(directory / "limited") if at <= ended)
+    if starts and arguments.flags == 1:
+        report([at for at, _ in starts], rate, burst, seconds)
+    elif starts:
+        of_flag = [[at for at, job_id in starts if job_id % arguments.flags == one] for one in range(arguments.flags)]
+        counts = sorted(len(some) for some in of_flag)
+        most = rate * seconds + burst
+        print(
+            f"starts of a flag: {counts[0]} to {counts[-1]} of at most {most:.1f}; {len(starts) / most / len(counts):.1%}"
+        )
+        print(
+            f"worst excess of any flag over any span: {max(excess(some, rate, burst) for some in of_flag):.2f} starts"
+        )
     number = arguments.hosts * arguments.processes
     print(f"exchanges: {made / seconds:.1f}/s, {made / seconds / number:.1f}/s a process")
     if free := [at for at, _ in entries(directory / "free") if at <= ended]:

@@ -38,7 +38,7 @@ begin
     -- where tokens come in slowly.
     v_burst := coalesce(
       v_parts[4]::bigint,
-      greatest(case when v_tokens > v_period then 2 else 1 end, floor(v_tokens / v_period / 5))
+      greatest(case when v_tokens > v_period then 2 else 1 end, floor(v_tokens / nullif(v_period, 0) / 5))
     );
     v_running := v_parts[5];
     if coalesce(v_tokens, v_running) is null or 0 in (v_tokens, v_period, v_burst, v_running) then
