@@ -109,9 +109,8 @@ def run(arguments: argparse.Namespace, directory: Path) -> None:
         of_flag = [[at for at, job_id in starts if job_id % arguments.flags == one] for one in range(arguments.flags)]
         counts = sorted(len(some) for some in of_flag)
         most = rate * seconds + burst
-        print(
-            f"starts of a flag: {counts[0]} to {counts[-1]} of at most {most:.1f}; {len(starts) / most / len(counts):.1%}"
-        )
+        use = len(starts) / most / len(counts)
+        print(f"starts of a flag: {counts[0]} to {counts[-1]} of at most {most:.1f}; {use:.1%}")
         print(
             f"worst excess of any flag over any span: {max(excess(some, rate, burst) for some in of_flag):.2f} starts"
         )

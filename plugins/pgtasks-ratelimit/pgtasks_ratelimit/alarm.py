@@ -20,9 +20,15 @@ _MOST: Final = 1000
 
 
 class Alarm:
-    """Calls `look` at times by `clock`, from the running event loop."""
+    """Calls functions at times by `clock`, from the running event loop.
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    Args:
+        ring: called at the time of `set`.
+        look: called at each time of `add`.
+    """
+
+    def __init__(self, ring: Callable[[], None], look: Callable[[], None]) -> None:
+        self._ring = ring
         self._look = look
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -31,22 +37,22 @@ class Alarm:
         self._closed = False
 
     def set(self, at: float | None) -> None:
-        """Look once at this time, and not at the one that was set before."""
+        """Ring once at this time, and not at the one that was set before; None: not at all."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if at is not None and not self._closed:
-            self._timer = self._loop.call_later(min(max(at - clock(), _SHORTEST), _LONGEST), self._look)
+            self._timer = self._loop.call_later(min(max(at - clock(), _SHORTEST), _LONGEST), self._ring)
 
     def add(self, at: float) -> None:
-        """Look at this time, too."""
+        """Look at this time."""
         if len(self._times) < _MOST and not self._closed:
             heapq.heappush(self._times, at)
             if self._times[0] == at or self._times_timer is None:
                 self._arm(at)
 
     def close(self) -> None:
-        """Look no more."""
+        """Do nothing any more."""
         self._closed = True
         for timer in (self._timer, self._times_timer):
             if timer is not None:
@@ -55,9 +61,9 @@ class Alarm:
     def _arm(self, at: float) -> None:
         if self._times_timer is not None:
             self._times_timer.cancel()
-        self._times_timer = self._loop.call_later(max(at - clock(), _SHORTEST), self._ring)
+        self._times_timer = self._loop.call_later(max(at - clock(), _SHORTEST), self._look_again)
 
-    def _ring(self) -> None:
+    def _look_again(self) -> None:
         self._times_timer = None
         now = clock()
         while self._times and self._times[0] <= now:

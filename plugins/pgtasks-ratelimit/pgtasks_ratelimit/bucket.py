@@ -29,7 +29,7 @@ _SHORTEST_DELAY: Final = 0.01
 _LONGEST_FAILURE_PAUSE: Final = 2.0
 _PACE_SECONDS: Final = 0.1
 """A lease is to last for so long where there is no backlog."""
-_SETTLING_SECONDS: Final = 0.25
+SETTLING_SECONDS: Final = 0.25
 """So long after a claim its jobs have come."""
 _SHORT_LEASES: Final = 2
 """After so many claims in a row that left tokens over there is no backlog any more."""
@@ -74,8 +74,8 @@ class Bucket:
         self._pace = 0.0
         self._claims = 0
         """Claims for it since the last exchange."""
-        self._seen = 0
-        """Jobs that have come."""
+        self.seen = 0
+        """How many jobs have come."""
         self._offered = 0
         """How many are to have come when the last claim for it has brought all that it may."""
         self._offered_at = 0.0
@@ -196,7 +196,7 @@ class Bucket:
 
     def is_settled(self, now: float) -> bool:
         """Whether the jobs that the last claim was to bring have come, or will not."""
-        return self._seen >= self._offered or now - self._offered_at > _SETTLING_SECONDS
+        return self.seen >= self._offered or now - self._offered_at > SETTLING_SECONDS
 
     def ready_at(self) -> float | None:
         """Return when to claim for tokens that were taken ahead; None if there are none."""
@@ -216,19 +216,23 @@ class Bucket:
 
     def offer(self, count: int, now: float) -> None:
         """Note that a claim may bring so many jobs."""
-        self._offered = self._seen + count
+        self._offered = self.seen + count
         self._offered_at = now
         self._claims += 1
 
     def saw(self, task: str) -> None:
         """Note that a job has come."""
         self.tasks.add(task)
-        self._seen += 1
+        self.seen += 1
+
+    def learn(self, *, short: bool) -> None:
+        """Note whether a claim has brought less than it might have."""
+        self._short = self._short + 1 if short else 0
 
     def judge(self) -> bool:
         """Before an exchange: return whether there is no backlog any more, since claims have brought too little."""
         if self._claims:
-            self._short = self._short + 1 if self._seen < self._offered else 0
+            self.learn(short=self.seen < self._offered)
             self._claims = 0
         if self._short >= _SHORT_LEASES:
             self._short = 0

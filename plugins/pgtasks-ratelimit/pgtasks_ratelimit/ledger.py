@@ -51,6 +51,8 @@ class Ledger:
         """Held by whoever makes an exchange: they are made one after the other."""
         self.limited: dict[str, Bucket] = {}
         """The limited buckets of flags, in the order in which their turns come."""
+        self.refused = 0
+        """How many jobs were not let through."""
         self._store = store
         self._own = own
         self._refresh = refresh

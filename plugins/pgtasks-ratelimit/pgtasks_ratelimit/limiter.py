@@ -23,6 +23,7 @@ from pgtasks_ratelimit.alarm import Alarm
 from pgtasks_ratelimit.bucket import SPACING
 from pgtasks_ratelimit.ledger import Ledger
 from pgtasks_ratelimit.store import now as clock
+from pgtasks_ratelimit.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 _OTHERS_SECONDS: Final = 0.01
 """After so many seconds of claims of limited flags comes one of all others."""
-_OPEN_SECONDS: Final = 1.0
-"""How often a claim goes through all flags with tokens at once: it finds jobs that have several, or of other tasks."""
+_OTHERS_SECONDS_A_FLAG: Final = 0.0003
+"""Or after so many for each limited flag, if that is longer: the more flags are forbidden, the more a claim costs."""
 _MOST_BUCKETS: Final = 50
 """Buckets in one exchange before a claim."""
 
@@ -64,21 +65,27 @@ class Limiter:
         report: Callable[[BaseException | None], None],
     ) -> None:
         self._ledger = Ledger(store, own, refresh=refresh, patience=patience, report=report, on_left=look)
-        self._alarm = Alarm(look)
+        self._turns = Turns(self._ledger)
+        self._look = look
+        self._alarm = Alarm(self._ring, look)
+        self._rang = False
+        """Whether the process has been made to look for jobs of limited flags."""
         self._next_exchange = 0.0
         self._others_last = False
         """Whether the last claim was one of all but limited flags."""
         self._others_at = 0.0
-        self._open_at = 0.0
         self.granted = 0
         """Starts that were let through."""
-        self.refused = 0
-        """Jobs that were not."""
 
     @property
     def limited(self) -> list[str]:
         """The flags that are limited now."""
         return list(self._ledger.limited)
+
+    @property
+    def refused(self) -> int:
+        """Jobs that were not let through."""
+        return self._ledger.refused
 
     # Before a claim
 
@@ -90,31 +97,22 @@ class Limiter:
                 await self._ask_for_due(plan.limit)
         if not (self._ledger.limited and plan.limit):
             return None
+        rang, self._rang = self._rang, False
         now = clock()
-        ready = [bucket for bucket in self._ledger.limited.values() if bucket.is_ready(now)]
-        self._wake_when_due(now, ready=bool(ready))
-        if ready and (self._others_last or now - self._others_at < _OTHERS_SECONDS):
+        ready = self._turns.ready(now)
+        others_due = self._others_at + max(_OTHERS_SECONDS, _OTHERS_SECONDS_A_FLAG * len(self._ledger.limited))
+        if ready and (self._others_last or now < others_due):
             self._others_last = False
-            return self._claim_of(ready, plan, now)
+            self._wake_when_due(now, again=now)
+            return self._turns.next_claim(ready, plan, now)
+        if rang and now < others_due:
+            # Nothing but a token was waited for, and that is another process's.
+            self._wake_when_due(now, again=others_due)
+            return replace(plan, limit=0)
         self._others_last = True
         self._others_at = now
+        self._wake_when_due(now, again=now if ready else None)
         return replace(plan, forbidden_flags=plan.forbidden_flags | self._ledger.limited.keys())
-
-    def _claim_of(self, ready: list[Bucket], plan: ClaimPlan, now: float) -> ClaimPlan:
-        """Return the plan of a claim of limited flags."""
-        if now - self._open_at >= _OPEN_SECONDS:
-            self._open_at = now
-            allowed, tasks = ready, plan.tasks
-        else:
-            first = ready[0]
-            self._ledger.put_last(first)
-            allowed = [bucket for bucket in ready if bucket is first or bucket.key in first.together]
-            tasks = tuple(task for task in plan.tasks if task in first.tasks)
-        limit = min(plan.limit, *(bucket.claimable(now) for bucket in allowed))
-        if tasks is not plan.tasks:
-            ready[0].offer(limit, now)
-        forbidden = plan.forbidden_flags | (self._ledger.limited.keys() - {bucket.key for bucket in allowed})
-        return replace(plan, limit=limit, tasks=tasks, forbidden_flags=forbidden)
 
     async def _ask_for_due(self, room: int) -> None:
         now = clock()
@@ -132,10 +130,16 @@ class Limiter:
                 self._next_exchange = now + SPACING
                 await self._ledger.exchange(wants, ahead=True)
 
-    def _wake_when_due(self, now: float, *, ready: bool) -> None:
-        times = [now] if ready else [max(bucket.due, self._next_exchange) for bucket in self._ledger.limited.values()]
+    def _wake_when_due(self, now: float, again: float | None = None) -> None:
+        times = [max(bucket.due, self._next_exchange) for bucket in self._ledger.limited.values()]
         times += [at for bucket in self._ledger.limited.values() if (at := bucket.ready_at()) is not None]
-        self._alarm.set(min(times, default=None))
+        if again is not None:
+            times.append(again)
+        self._alarm.set(max(min(times), now) if times else None)
+
+    def _ring(self) -> None:
+        self._rang = True
+        self._look()
 
     # Before jobs start
 
@@ -162,8 +166,8 @@ class Limiter:
         self._ledger.tidy_later()
         now = clock()
         refusals = {job.id: self._refuse(buckets, now) for job, buckets in waiting}
-        self.refused += len(refusals)
-        self._wake_when_due(now, ready=False)
+        self._ledger.refused += len(refusals)
+        self._wake_when_due(now)
         return refusals
 
     def _pauses(self, waiting: list[tuple[Job, list[Bucket]]]) -> list[float]:
@@ -192,7 +196,8 @@ class Limiter:
         now = clock()
         wanted: dict[Bucket, int] = {}
         for _, buckets in waiting:
-            if all(bucket.due <= now or bucket.has_room(now) for bucket in buckets):
+            # Limited ones are asked for before claims alone, or each job that came in vain would cost an exchange.
+            if all(bucket.has_room(now) or (bucket.due <= now and not bucket.limited) for bucket in buckets):
                 for bucket in buckets:
                     wanted[bucket] = wanted.get(bucket, 0) + 1
         return [(bucket, count + bucket.stock()) for bucket, count in wanted.items() if not bucket.has_room(now)]
