@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from pgtasks.errors import PayloadError
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     from pgtasks.job import Job
 
 
-def decode_payload(job: Job, codec: PayloadCodec) -> None:
-    """Put in a claimed job's payload what the codec makes of it.
+def decoded(job: Job, codec: PayloadCodec) -> Job:
+    """Return a claimed job with the payload that the codec makes of the stored one: a copy, since plugins have the job.
 
     Raises:
         PayloadError: the codec cannot read it.
@@ -20,9 +21,10 @@ def decode_payload(job: Job, codec: PayloadCodec) -> None:
     stored = job.payload_json
     text = stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else stored
     try:
-        decoded = codec.decode(text)
+        payload = codec.decode(text)
     except Exception as error:
         raise PayloadError(f"the payload codec cannot read the payload: {type(error).__name__}: {error}") from error
-    # A job is frozen for whoever is given it; but it is only now that its payload can be read.
-    object.__setattr__(job, "payload_json", decoded)
-    vars(job).pop("payload", None)  # a plugin may have looked at it as it is stored
+    readable = copy(job)
+    vars(readable).pop("payload", None)  # a plugin may have looked at it as it is stored
+    vars(readable)["payload_json"] = payload
+    return readable

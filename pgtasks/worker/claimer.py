@@ -149,6 +149,11 @@ class Claimer:
         return self._planner.pause is not None
 
     @property
+    def closed(self) -> bool:
+        """Whether plugins want it to claim nothing for now."""
+        return self._planner.closed
+
+    @property
     def unsure(self) -> bool:
         """Whether jobs may be locked for this worker that it does not know of."""
         return self._answer_lost or self._recheck_at is not None

@@ -25,7 +25,7 @@ from pgtasks.context import JobContext
 from pgtasks.errors import JobAbortedError, JobTimeoutError, PayloadError
 from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
 from pgtasks.logs import enter_job, get_logger
-from pgtasks.plugins.payloads import decode_payload
+from pgtasks.plugins.payloads import decoded
 from pgtasks.worker import forked
 from pgtasks.worker.failure import describe
 from pgtasks.worker.forked import end_forked_child
@@ -211,14 +211,15 @@ class Executor:
         enter_job(job)
         began = time.monotonic()
         try:
-            if (outcome := self._unreadable(task, job)) is None:
+            seen, outcome = self._seen(task, job)
+            if outcome is None:
                 if transactional:
                     with job_transaction(self._app, job) as connection:
-                        self._call(job, task, _arguments(task, job, run, connection))
+                        self._call(seen, task, _arguments(task, seen, run, connection))
                 elif self._hooked:
-                    self._call(job, task, _arguments(task, job, run))
+                    self._call(seen, task, _arguments(task, seen, run))
                 else:
-                    _call(task, _arguments(task, job, run))
+                    _call(task, _arguments(task, seen, run))
                 outcome = SUCCESS
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
             return self._failure(job, run, error, began)
@@ -260,14 +261,15 @@ class Executor:
         enter_job(job)
         began = time.monotonic()
         try:
-            if (outcome := self._unreadable(task, job)) is None:
+            seen, outcome = self._seen(task, job)
+            if outcome is None:
                 if transactional:
                     async with async_job_transaction(self._app, job) as connection:
-                        await self._call_async(job, task, _arguments(task, job, run, connection))
+                        await self._call_async(seen, task, _arguments(task, seen, run, connection))
                 elif self._hooked:
-                    await self._call_async(job, task, _arguments(task, job, run))
+                    await self._call_async(seen, task, _arguments(task, seen, run))
                 else:
-                    await _call_async(task, _arguments(task, job, run))
+                    await _call_async(task, _arguments(task, seen, run))
                 outcome = SUCCESS
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
             self._end(slot, self._failure(job, run, error, began))
@@ -277,17 +279,20 @@ class Executor:
         written = transactional and outcome is SUCCESS
         self._end(slot, Completion(job, outcome, time.monotonic() - began, written, began))
 
-    def _unreadable(self, task: AnyTask, job: Job) -> Outcome | None:
-        """Decode a payload that the handler can see; return what becomes of a job with which that can never be done."""
-        if not (task.takes_payload or task.takes_context):
-            return None
-        try:
-            if self._codec is not None:
-                decode_payload(job, self._codec)
-            _ = job.payload
-        except PayloadError as error:
-            return Outcome(OutcomeKind.FAIL, describe(error))
-        return None
+    def _seen(self, task: AnyTask, job: Job) -> tuple[Job, Outcome | None]:
+        """Decode a payload that the handler can see.
+
+        Returns:
+            The job as the handler sees it, and what becomes of it if its payload can never be decoded.
+        """
+        if task.takes_payload or task.takes_context:
+            try:
+                seen = job if self._codec is None else decoded(job, self._codec)
+                _ = seen.payload
+            except PayloadError as error:
+                return job, Outcome(OutcomeKind.FAIL, describe(error))
+            return seen, None
+        return job, None
 
     def _end(self, slot: int | None, completion: Completion) -> None:
         """Hand a completion over to the loop, from any thread, and the slot, unless that has its next job."""

@@ -77,6 +77,8 @@ class Planner:
         """The last plan."""
         self.pause: float | None = None
         """After how many seconds another plan may find what this one leaves out; None: it leaves out nothing."""
+        self.closed = False
+        """Whether the last plan asks for nothing at all."""
         self.changed = False
         """Whether the last plan leaves out something else than the one before, so that marks tell nothing."""
 
@@ -90,6 +92,7 @@ class Planner:
         self.pause = None
         if narrowed:
             self.pause = min(_LONGEST_PAUSE, max(0.005, self._forbidden.until - time.monotonic()))
+        self.closed = limit > 0 and (plan.limit == 0 or not plan.tasks)
         restricted = (plan.tasks, plan.forbidden_flags, plan.forbidden_queues)
         self.changed = restricted != self._restricted
         self._restricted = restricted

@@ -361,7 +361,8 @@ class WorkerProcess:
             running=running,
             queued=queued,
             finishing=finishing,
-            free=self._executor.free,
+            # With nothing to be claimed there is no room, so that another process is woken for new jobs.
+            free=0 if self._claimer.closed else self._executor.free,
             idle=self._claimer.waiting and not (running or queued or finishing),
             unsure=self._claimer.unsure,
             aborted=self._aborting,

@@ -7,6 +7,7 @@ connections serve the whole host: one that listens and one for statements.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ log = get_logger("pgtasks.worker")
 
 _LAST_SECONDS = 5.0
 """How long the end of killed processes is waited for."""
+_SECONDS_IN_VAIN = 1.0
+"""How far such looks are apart: within this time plugins are asked again whether they still want it so."""
 _LOOKS_IN_VAIN = 5
 """So many looks that bring none of what is runnable, since plugins leave something out, are the end of `--once`."""
 _KILL_SECONDS = 10.0
@@ -111,6 +114,7 @@ class Supervisor:
         self._once_ended = 0
         self._once_claims: dict[str, int] = {}
         """How many claims each process had begun when they had last looked in vain."""
+        self._once_looked_at = 0.0
         self._once_in_vain = 0
         """How often in a row all processes have looked and found none of what is runnable."""
         settings = loaded.settings
@@ -304,11 +308,14 @@ class Supervisor:
         views = [member.slots.view() for member in self._fleet.members]
         if not all(view.narrowed for view in views) or ended:
             self._once_in_vain = 0
-        elif all(number > self._once_claims.get(worker_id, -1) for worker_id, number in claims.items()):
+        elif (
+            all(number > self._once_claims.get(worker_id, -1) for worker_id, number in claims.items())
+            and time.monotonic() - self._once_looked_at >= _SECONDS_IN_VAIN
+        ):
             self._once_in_vain += 1
         else:
-            return False  # some have not looked again
-        self._once_claims = claims
+            return False  # some have not looked again, or plugins may not have been asked again
+        self._once_claims, self._once_looked_at = claims, time.monotonic()
         return self._once_in_vain >= _LOOKS_IN_VAIN
 
     def _have_ended_jobs(self) -> bool:
