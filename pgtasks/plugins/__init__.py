@@ -31,7 +31,8 @@ from pgtasks.hookdata import (
     Role,
 )
 from pgtasks.hookspecs import HOOKS, Hook, Kind, hookimpl
-from pgtasks.plugins.dispatch import Dispatch, LoopDispatch
+from pgtasks.plugins.dispatch import Dispatch
+from pgtasks.plugins.loop_dispatch import LoopDispatch
 from pgtasks.plugins.manager import PluginInfo, Plugins
 from pgtasks.plugins.own_settings import describe_plugin_settings, read_plugin_settings
 

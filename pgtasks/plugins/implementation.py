@@ -6,6 +6,7 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from pgtasks.errors import PluginError
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
@@ -102,3 +103,17 @@ class Implementation:
 
     def __repr__(self) -> str:
         return f"<{self.hook.name} of {self.plugin}>"
+
+
+def nonsense(implementation: Implementation, what: str) -> PluginError:
+    """Return the error of an answer that is not what the hook is to be answered with."""
+    return PluginError(
+        f"plugin {implementation.plugin!r} has answered hook {implementation.hook.name!r} with {what}; "
+        f"see `pgtasks plugins hooks {implementation.hook.name}`"
+    )
+
+
+def close(answer: Any) -> None:
+    """Close a coroutine that nobody is going to wait for."""
+    if inspect.iscoroutine(answer):
+        answer.close()

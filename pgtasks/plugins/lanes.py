@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+OBSERVER_SECONDS: Final = 30.0
+"""How long an observer may take for one call before it is given up."""
 FULL: Final = 5_000
 """So many calls may wait in a lane; those that come then are dropped."""
 _EXIT_SECONDS: Final = 2.0

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pgtasks.errors import PluginError
 from pgtasks.plugins import Dispatch, LoopDispatch
-from pgtasks.plugins.dispatch import OBSERVER_SECONDS
-from pgtasks.plugins.lanes import Lane
+from pgtasks.plugins.lanes import OBSERVER_SECONDS, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

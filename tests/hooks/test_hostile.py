@@ -14,7 +14,7 @@ import pytest
 from pgtasks import App, PluginError, Registry, hookimpl, hookspecs
 from pgtasks.hookspecs import HOOKS
 from pgtasks.plugins import Kind, LoopDispatch
-from pgtasks.plugins import dispatch as dispatching
+from pgtasks.plugins import loop_dispatch as dispatching
 from tests.waiting import wait_until
 from tests.worker.conftest import LONG
 
