@@ -81,6 +81,11 @@ class Limited:
         lines = self._notes.read_text().splitlines() if self._notes.exists() else []
         return [(int(line[1]), float(line[2])) for line in map(str.split, lines) if line[0] == what]
 
+    def started_in(self, pid: int) -> set[int]:
+        """The jobs that have started in this process."""
+        lines = map(str.split, self._notes.read_text().splitlines())
+        return {int(line[1]) for line in lines if line[0] == "start" and int(line[3]) == pid}
+
     def started(self) -> list[int]:
         return [job_id for job_id, _ in self.notes("start")]
 
