@@ -35,6 +35,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from pgtasks.errors import DatabaseUnavailableError
+from pgtasks.job import OutcomeKind
 from pgtasks.queue.claim import claim_jobs
 from pgtasks.queue.finish import advance_queues, release_worker
 from pgtasks.queue.workers import is_evicted
@@ -248,8 +249,13 @@ class Claimer:
         self._on_change()
         return advanced.ended if advanced is not None else None
 
-    def unlocked(self, completions: Sequence[Completion]) -> None:
-        """Look for jobs if a named queue was unlocked: its next one is runnable now, of which nobody sends word."""
+    def written(self, completions: Sequence[Completion]) -> None:
+        """Look for jobs if a named queue was unlocked: its next one is runnable now, of which nobody sends word.
+
+        What was given back lies behind the marks, and what comes after it must not be taken before it.
+        """
+        if any(completion.outcome.kind is OutcomeKind.RETURN for completion in completions):
+            self._marks.forget()
         for completion in completions:
             queue = completion.job.queue
             if queue is not None and queue not in self._turns:

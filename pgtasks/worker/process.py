@@ -296,7 +296,7 @@ class WorkerProcess:
                 self._succeeded += 1
             elif completion.outcome.kind in (OutcomeKind.RETRY, OutcomeKind.FAIL):
                 self._failed += 1
-        self._claimer.unlocked(completions)
+        self._claimer.written(completions)
         self._pump()
 
     def _write(self, completions: list[Completion]) -> None:

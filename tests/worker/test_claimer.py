@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgtasks import App, Registry
-from pgtasks.job import SUCCESS, Completion
+from pgtasks.job import RETURN, SUCCESS, Completion
+from pgtasks.queue.claim import Claimed, Mark
 from pgtasks.queue.rows import job_from_row
 from pgtasks.worker.claimer import Claimer
 from pgtasks.worker.planning import ForbiddenFlagsCache, Planner
@@ -82,7 +84,7 @@ async def test_a_suspended_process_has_no_turn_of_a_queue_any_more() -> None:
     assert not claimer.goes_on(ended)
     claimer.resume()
     claimer._exhausted = True  # a claim came before the queue was unlocked
-    claimer.unlocked([ended])
+    claimer.written([ended])
     assert not claimer._exhausted
 
 
@@ -124,3 +126,14 @@ async def test_what_may_be_locked_unknown_to_it_goes_back_also_without_a_free_sl
     running = asyncio.create_task(bench.claimer.run())
     await asyncio.wait_for(released.wait(), LONG)
     running.cancel()
+
+
+@in_a_loop
+async def test_what_was_given_back_is_not_passed_over_by_looks_near_the_marks() -> None:
+    claimer = Bench(free=1).claimer
+    now = time.monotonic()
+    claimer._marks.looked(Claimed([], [Mark(0, 5, 1)], 1.0), now, full=True)
+    claimer.written([Completion(job(1), SUCCESS)])
+    assert claimer._marks.near(now) is not None
+    claimer.written([Completion(job(2), RETURN)])
+    assert claimer._marks.near(now) is None
