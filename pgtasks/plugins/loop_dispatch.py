@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 import time
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -37,6 +38,7 @@ class LoopDispatch(Dispatch):
         super().__init__(hooks._implementations, trace=hooks._trace)  # noqa: SLF001 - it takes their place
         self._limit = limit
         self._loop = asyncio.get_running_loop()
+        self._ending = False
         self._asked: set[asyncio.Task[Any]] = set()
 
     async def collect_async(self, hook: str, read: Callable[[Any], T], /, **given: Any) -> list[tuple[str, T | None]]:
@@ -107,7 +109,8 @@ class LoopDispatch(Dispatch):
                     self._failed(implementation, f"took longer than {OBSERVER_SECONDS:g} s")
 
     async def flushed(self, seconds: float) -> None:
-        """Wait until observers have been told all that they are to be told, or so many seconds."""
+        """Wait until observers have been told all that they are to be told, or so many seconds. The loop ends then."""
+        self._ending = True
         lanes = list(self._lanes.values())
         if lanes:
             ends = [asyncio.ensure_future(in_lane(lane, _nothing)) for lane in lanes]
@@ -117,7 +120,11 @@ class LoopDispatch(Dispatch):
 
     def _await(self, answer: Coroutine[Any, Any, Any]) -> None:
         future = asyncio.run_coroutine_threadsafe(within(answer, OBSERVER_SECONDS), self._loop)
-        future.result()
+        try:
+            future.result()
+        except CancelledError:
+            if not self._ending:
+                raise
 
     async def _ask(self, implementation: Implementation, given: Mapping[str, Any], read: Callable[[Any], T]) -> Any:
         """Call and wait for the answer, but not longer than the limit; an async one may not hear of its end in time.
