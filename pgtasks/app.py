@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import psycopg
@@ -12,12 +10,10 @@ from pgtasks import embedded
 from pgtasks.adding import Adding, check_connection
 from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.database import Database
-from pgtasks.errors import AppLoadError, PluginError
+from pgtasks.errors import AppLoadError
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 from pgtasks.logs import get_logger
-from pgtasks.plugins import Dispatch, LoopDispatch, Plugins, Role, read_plugin_settings
-from pgtasks.plugins.flags import flags_function
-from pgtasks.plugins.producing import Outgoing
+from pgtasks.plugged import Plugged, split_plugins
 from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.settings.sources import JOINED
@@ -31,14 +27,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pgtasks.database import Operation
-    from pgtasks.plugins import PayloadCodec
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="BaseModel")
 log = get_logger("pgtasks.app")
 
 
-class App(Adding):
+class App(Plugged, Adding):
     """An application: its tasks, its settings and its database.
 
     Nothing is read or connected before it is needed. Most programs need no App of their own: `@task` and `defer` use
@@ -69,30 +64,13 @@ class App(Adding):
     ) -> None:
         self.registry = registry if registry is not None else default_registry
         self.task = TaskDecorator(self.registry, lambda: self)
-        if isinstance(plugins, str):
-            raise PluginError(f"App(plugins={plugins!r}) must be a list; write App(plugins=[{plugins!r}])")
-        plugins = list(plugins)
-        if named := [plugin for plugin in plugins if isinstance(plugin, str)]:
+        named, own = split_plugins(plugins)
+        super().__init__(own, forbidden_flags if callable(forbidden_flags) else None)
+        if named:
             settings["plugins"] = named
-        self.plugins = Plugins(lambda: self.settings, [one for one in plugins if not isinstance(one, str)])
-        """The plugins: `app.plugins.register(…)` adds one, and iterating tells of all that are loaded."""
-        if callable(forbidden_flags):
-            self.plugins.register(flags_function(forbidden_flags), "App(forbidden_flags=…)")
-        elif forbidden_flags is not None:
+        if forbidden_flags is not None and not callable(forbidden_flags):
             settings["forbidden_flags"] = forbidden_flags
-        self.role = Role.PRODUCER
-        """What this process is for."""
-        self._hooks: Dispatch | None = None
-        self._loading: Dispatch | None = None
-        self._outgoing: Outgoing | None = None
-        self.codec: PayloadCodec | None = None
-        """What plugins have payloads stored with, once they are loaded."""
-        self.plugin_models: dict[str, BaseModel] = {}
-        """The settings that plugins have asked for, by their names."""
-        self.on_look: Callable[[], object] | None = None
-        """What makes this process look for jobs, if it is a worker's."""
         self._explicit = settings
-        self._lock = threading.RLock()
         self._settings: Settings | None = None
         self._database: Database | None = None
         self._statements: Statements | None = None
@@ -133,74 +111,6 @@ class App(Adding):
             return self._database
 
     @property
-    def schema(self) -> str:
-        """Name of the schema that holds the queue."""
-        return self.settings.schema_name
-
-    @property
-    def hooks(self) -> Dispatch:
-        """What calls the plugins' hooks; they are loaded when it is first asked for.
-
-        Raises:
-            PluginError: a plugin cannot be loaded.
-            SettingsError: one finds fault with its settings.
-        """
-        if self._hooks is not None:
-            return self._hooks
-        with self._lock:
-            # Meanwhile another thread may have loaded them; or a plugin uses the database while it is configured.
-            if (there := self._there()) is not None:
-                return there
-            try:
-                hooks = self._loading = Dispatch(self.plugins.loaded.implementations(), trace=self.settings.trace_hooks)
-                answers = hooks.collect("configure", _wanted, app=self)
-                hooks = self._loading = hooks.without({plugin for plugin, wanted in answers if not wanted})
-                if self.role is not Role.SUPERVISOR:
-                    hooks.collect("register_tasks", _ignored, app=self)
-                self.codec = hooks.decide("payload_codec", _codec, app=self)
-                self._outgoing = Outgoing(hooks, self.codec)
-                self._hooks = hooks
-            finally:
-                self._loading = None
-            return hooks
-
-    def _there(self) -> Dispatch | None:
-        return self._loading if self._hooks is None else self._hooks
-
-    @property
-    def outgoing(self) -> Outgoing:
-        """What plugins do to jobs that are added."""
-        if self._outgoing is None:
-            _ = self.hooks
-            assert self._outgoing is not None
-        return self._outgoing
-
-    def use_loop(self) -> LoopDispatch:
-        """Have hooks called from the running event loop, for as long as this process lives: a worker's."""
-        hooks = LoopDispatch(self.hooks, limit=self.settings.hook_timeout)
-        self._hooks, self._outgoing = hooks, Outgoing(hooks, self.codec)
-        return hooks
-
-    def session_statements(self) -> list[Any]:
-        """Return the statements that plugins want each connection to begin with."""
-        answers = self.hooks.collect("prepare_connection", list, app=self)
-        return [statement for _, statements in answers for statement in statements]
-
-    def plugin_settings(self, name: str, model: type[Model]) -> Model:
-        """Return a plugin's own settings: `[tool.pgtasks.plugin.NAME]` and `PGTASKS_PLUGIN_NAME__KEY`.
-
-        Args:
-            name: the plugin's name.
-            model: the pydantic model that checks them.
-
-        Raises:
-            SettingsError: a name is unknown or a value cannot be used.
-        """
-        read = read_plugin_settings(self.settings, name, model)
-        self.plugin_models[name] = read
-        return read
-
-    @property
     def statements(self) -> Statements:
         """The SQL statements, for the schema that the settings name."""
         if self._statements is not None:
@@ -209,12 +119,6 @@ class App(Adding):
             if self._statements is None:
                 self._statements = Statements(self.settings.schema_name)
             return self._statements
-
-    def look_for_jobs(self) -> None:
-        """Have this process look for jobs soon, if it is a worker's; from any thread. For plugins."""
-        if self.on_look is not None:
-            with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
-                self.on_look()
 
     def configure(self, settings: Settings) -> None:
         """Use these settings in place of those that would be read. For a worker's processes, before any other use."""
@@ -226,10 +130,6 @@ class App(Adding):
                 )
             self._settings = settings
             self._statements = None
-
-    def assume(self, role: Role) -> None:
-        """Say what this process is for, before plugins are loaded."""
-        self.role = role
 
     def override(self, settings: Mapping[str, Any]) -> None:
         """Let the command line's settings win over those of the constructor."""
@@ -415,23 +315,6 @@ def current_app() -> App:
 
 task = TaskDecorator(default_registry, current_app)
 """`@task`: see `TaskDecorator`."""
-
-
-def _ignored(answer: object) -> object:
-    return answer
-
-
-def _wanted(answer: Any) -> bool:
-    if not isinstance(answer, bool):
-        raise TypeError("it must be True, False or None")
-    return answer
-
-
-def _codec(answer: Any) -> PayloadCodec:
-    if not (callable(getattr(answer, "encode", None)) and callable(getattr(answer, "decode", None))):
-        raise TypeError("a codec has functions encode(text) and decode(text)")
-    codec: PayloadCodec = answer
-    return codec
 
 
 def _spec(
