@@ -124,6 +124,7 @@ class Claimer:
         self._marks = Marks()
         self._full_look: asyncio.TimerHandle | None = None
         self._narrow_look: asyncio.TimerHandle | None = None
+        self._asking_plugins: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._exhausted = False
         self._claiming = False
@@ -368,7 +369,16 @@ class Claimer:
     def _look_when_plugins_may_let_more_in(self, pause: float) -> None:
         if self._narrow_look is not None:
             self._narrow_look.cancel()
-        self._narrow_look = asyncio.get_running_loop().call_later(pause, self.look_again)
+        self._narrow_look = asyncio.get_running_loop().call_later(pause, self._ask_plugins_again)
+
+    def _ask_plugins_again(self) -> None:
+        self._asking_plugins = asyncio.get_running_loop().create_task(self._look_if_plugins_let_more_in())
+
+    async def _look_if_plugins_let_more_in(self) -> None:
+        if await self._planner.may_let_more_in():
+            self.look_again()
+        elif self._planner.pause is not None:
+            self._look_when_plugins_may_let_more_in(self._planner.pause)
 
     async def _ask(self, limit: int, free: int) -> tuple[list[Job], bool]:
         """Return what a claim brings, and whether it was a full look."""

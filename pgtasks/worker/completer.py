@@ -123,29 +123,29 @@ class Completer:
 
     async def _write(self, batch: list[Completion]) -> list[Completion]:
         """Write a batch; returns what has been dealt with, which is all but what is to be written again."""
+        states: dict[int, str] = {}
         unwritten, going_on = [], []
         for completion in batch:
             if completion.job.queue is not None and self._queues.goes_on(completion):
                 going_on.append(completion)
-            elif not completion.written:
+            elif completion.written:
+                states[completion.job.id] = "deleted"
+            else:
                 unwritten.append(completion)
-        states: dict[int, str] = {}
         unknown = False
         if going_on:
             ended = await self._queues.advance(going_on)
             unknown = ended is None
-            states = dict.fromkeys(ended or (), "deleted")
+            states |= dict.fromkeys(ended or (), "deleted")
             unwritten += [completion for completion in going_on if completion.job.id not in states]
         others, tries = await self._finish(unwritten)
         states |= others
         untold = not (self._refused or log.is_enabled_for(logging.INFO))
-        ends: list[tuple[Completion, str | None]] = []
         written = []
         for completion in batch:
-            state = "deleted" if completion.written else states.get(completion.job.id)
+            state = states.get(completion.job.id)
             if untold and state == "deleted":
                 written.append(completion)
-                ends.append((completion, state))
             elif state == "busy":
                 self._busy.append(completion)
             elif state == "refused":
@@ -154,10 +154,9 @@ class Completer:
                 if self._refused:
                     self._refused.discard(completion.job.claim)
                 _report(completion, state, retried=tries > 1 or unknown)
-                ends.append((completion, state))
                 written.append(completion)
-        if self._on_ends is not None and ends:
-            self._on_ends(ends)
+        if self._on_ends is not None:
+            self._on_ends([(completion, states.get(completion.job.id)) for completion in written])
         if self._busy and self._busy_later is None:
             self._busy_later = asyncio.get_running_loop().call_later(_BUSY_SECONDS, self._write_busy_again)
         return written

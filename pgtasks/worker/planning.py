@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pgtasks.plugins import LoopDispatch
 
 _LONGEST_PAUSE: Final = 1.0
-"""After so many seconds plugins are asked again whether they still want what they have narrowed."""
+"""After so many seconds `before_claim` is asked again whether it still wants what it has narrowed."""
 _DEFAULT_SECONDS: Final = 1.0
 """How long an answer holds that does not say so itself."""
 
@@ -36,16 +36,12 @@ class ForbiddenFlagsCache:
     def __init__(self, hooks: LoopDispatch | None, app: Application, always: Iterable[str]) -> None:
         self._hooks = hooks if hooks is not None and hooks.has("forbidden_flags") else None
         self._app = app
-        self._always = frozenset(always)
+        self.always = frozenset(always)
+        """The flags that settings forbid."""
         self._answers: dict[str, ForbiddenFlags] = {}
-        self._flags = self._always
+        self._flags = self.always
         self.until = float("inf") if self._hooks is None else 0.0
         """Until when the flags hold, by the monotonic clock."""
-
-    @property
-    def always(self) -> frozenset[str]:
-        """The flags that settings forbid."""
-        return self._always
 
     async def flags(self) -> frozenset[str]:
         """Return the flags that are forbidden now."""
@@ -55,7 +51,7 @@ class ForbiddenFlagsCache:
         self._answers.update({plugin: answer or _NONE for plugin, answer in answers})
         held = [answer.seconds for answer in self._answers.values()]
         self.until = time.monotonic() + min(held, default=_DEFAULT_SECONDS)
-        self._flags = self._always.union(*(answer.flags for answer in self._answers.values()))
+        self._flags = self.always.union(*(answer.flags for answer in self._answers.values()))
         return self._flags
 
 
@@ -89,15 +85,30 @@ class Planner:
         if self._hooks is not None:
             plan = await self._hooks.change_async("before_claim", wanted, read_plan, argument="plan")
         narrowed = plan != wanted or wanted.forbidden_flags != self._forbidden.always
-        self.pause = None
-        if narrowed:
-            self.pause = min(_LONGEST_PAUSE, max(0.005, self._forbidden.until - time.monotonic()))
+        self.pause = self._next_pause() if narrowed else None
         self.closed = limit > 0 and (plan.limit == 0 or not plan.tasks)
         restricted = (plan.tasks, plan.forbidden_flags, plan.forbidden_queues)
         self.changed = restricted != self._restricted
         self._restricted = restricted
         self.current = plan
         return plan
+
+    async def may_let_more_in(self) -> bool:
+        """Whether another plan may find what the last one leaves out, after `pause`.
+
+        Where only flags are forbidden that is known without a claim, so that an idle process asks the database nothing
+        for as long as they stay so.
+        """
+        if self._hooks is not None:
+            return True
+        if await self._forbidden.flags() != self.current.forbidden_flags:
+            return True
+        self.pause = self._next_pause()
+        return False
+
+    def _next_pause(self) -> float:
+        pause = max(0.005, self._forbidden.until - time.monotonic())
+        return pause if self._hooks is None else min(_LONGEST_PAUSE, pause)
 
 
 _NONE: Final = ForbiddenFlags(())

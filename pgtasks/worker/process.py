@@ -127,6 +127,7 @@ class WorkerProcess:
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
         )
         self._threadless = Backoff()
+        self._resuming: asyncio.TimerHandle | None = None
         self._recycling = Recycling(settings)
         self._recycling_reason: str | None = None
         self._draining = False
@@ -238,16 +239,22 @@ class WorkerProcess:
         self._pump()
 
     def _on_no_thread(self) -> None:
-        """Leave the jobs to others for a while: those that are given back would be claimed again at once."""
-        self._give_back(self._take_back() + self._claimer.suspend())
-        self._loop.call_later(self._threadless.next_pause(), self._resume)
+        self._leave_to_others(self._threadless.next_pause())
 
     def _on_no_answer(self) -> None:
-        """Claim nothing for a moment: what is given back unasked about would be claimed again at once."""
+        self._leave_to_others(_UNANSWERED_SECONDS)
+
+    def _leave_to_others(self, seconds: float) -> None:
+        """Claim nothing for a while: the jobs that are given back would be claimed again at once."""
         self._give_back(self._take_back() + self._claimer.suspend())
-        self._loop.call_later(_UNANSWERED_SECONDS, self._resume)
+        due = self._loop.time() + seconds
+        if self._resuming is not None:
+            due = max(due, self._resuming.when())
+            self._resuming.cancel()
+        self._resuming = self._loop.call_at(due, self._resume)
 
     def _resume(self) -> None:
+        self._resuming = None
         if not self._heartbeats.lost:
             self._claimer.resume()
 

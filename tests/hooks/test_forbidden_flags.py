@@ -9,7 +9,7 @@ import pytest
 
 from pgtasks import App, Registry, hookimpl
 from pgtasks.plugins import ForbiddenFlags
-from pgtasks.worker.planning import ForbiddenFlagsCache
+from pgtasks.worker.planning import ForbiddenFlagsCache, Planner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,5 +93,27 @@ def test_where_a_plugin_fails_its_last_answer_stays() -> None:
             plugin.answer = wrong
             assert await cache.flags() == {"always", "a", "b"}
         assert plugin.asked > 1
+
+    asyncio.run(run())
+
+
+def test_an_idle_process_looks_for_jobs_only_when_flags_have_changed() -> None:
+    async def run() -> None:
+        plugin = Answers("plugin", ForbiddenFlags(["a"], seconds=1e-9))
+        planner = Planner(None, cache_of(plugin), ["works"])
+        await planner.plan(10, 10)
+        assert planner.pause is not None
+        assert not await planner.may_let_more_in()
+        plugin.answer = ForbiddenFlags([], seconds=1e-9)
+        assert await planner.may_let_more_in()
+
+    asyncio.run(run())
+
+
+def test_flags_that_hold_for_long_are_not_asked_for_before() -> None:
+    async def run() -> None:
+        planner = Planner(None, cache_of(Answers("plugin", ForbiddenFlags(["a"], seconds=1000))), ["works"])
+        await planner.plan(10, 10)
+        assert planner.pause == pytest.approx(1000, abs=100)
 
     asyncio.run(run())
