@@ -48,6 +48,8 @@ class Prometheus:
     @hookimpl
     def worker_process_init(self, app: Application, process: ProcessInfo) -> None:
         """Make the file that this process counts in. Without one it runs its jobs all the same, uncounted."""
+        if self._settings.port is None:
+            return
         try:
             directory = Directory(process.worker_id.rpartition("-")[0])
             self._counting = Counting(directory.path / process.worker_id, app.registry.names)
