@@ -8,7 +8,8 @@
 
 from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.app import App, current_app, task
-from pgtasks.context import Abort, JobContext
+from pgtasks.batches import BatchResult
+from pgtasks.context import Abort, JobContext, current_job
 from pgtasks.errors import (
     AppLoadError,
     BreakingMigrationError,
@@ -44,6 +45,7 @@ from pgtasks.queue.admin import (
     WorkerInfo,
 )
 from pgtasks.registry import Registry
+from pgtasks.retry import Backoff
 from pgtasks.settings import Settings
 from pgtasks.tasks import Task
 
@@ -54,6 +56,8 @@ __all__ = [
     "App",
     "AppLoadError",
     "AsyncJobs",
+    "Backoff",
+    "BatchResult",
     "BreakingMigrationError",
     "Cancel",
     "CleanupOperation",
@@ -94,6 +98,7 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "current_app",
+    "current_job",
     "hookimpl",
     "task",
 ]

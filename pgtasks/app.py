@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import psycopg
 
@@ -11,22 +11,23 @@ from pgtasks.adding import Adding, check_connection
 from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.database import Database
 from pgtasks.errors import AppLoadError
-from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
+from pgtasks.job import Job, JobSpec, check_flags
 from pgtasks.logs import get_logger
 from pgtasks.plugged import Plugged, split_plugins
 from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
+from pgtasks.tasks import JobOptions, check_options
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from pydantic import BaseModel
 
     from pgtasks.database import Operation
+    from pgtasks.tasks import AsyncConnection, BlockingConnection
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="BaseModel")
@@ -158,20 +159,12 @@ class App(Plugged, Adding):
         payload: Any = None,
         /,
         *,
-        job_key: str | None = None,
-        job_key_mode: JobKeyMode | None = None,
-        queue: str | None = None,
-        run_at: dt.datetime | None = None,
-        delay: dt.timedelta | float | None = None,
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        flags: Iterable[str] | None = None,
         notify: bool = True,
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Add a job for a task by its name, which need not be known here; options and errors as for `Task.defer`."""
-        spec = _spec(task, payload, job_key, job_key_mode, queue, run_at, delay, priority, max_attempts, flags)
-        return self.add_spec(spec, connection, notify=notify)
+        return self.add_spec(self._spec(task, payload, options), connection, notify=notify)
 
     async def add_job_async(
         self,
@@ -179,20 +172,22 @@ class App(Plugged, Adding):
         payload: Any = None,
         /,
         *,
-        job_key: str | None = None,
-        job_key_mode: JobKeyMode | None = None,
-        queue: str | None = None,
-        run_at: dt.datetime | None = None,
-        delay: dt.timedelta | float | None = None,
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        flags: Iterable[str] | None = None,
         notify: bool = True,
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Do what `add_job` does, from asyncio code."""
-        spec = _spec(task, payload, job_key, job_key_mode, queue, run_at, delay, priority, max_attempts, flags)
-        return await self.add_spec_async(spec, connection, notify=notify)
+        return await self.add_spec_async(self._spec(task, payload, options), connection, notify=notify)
+
+    def _spec(self, task: str, payload: Any, options: JobOptions) -> JobSpec:
+        check_options(options, "add_job")
+        known = self.registry.get(task)
+        if known is not None and not known.payload.is_any:
+            payload = known.payload.dump(payload)
+        given: dict[str, Any] = {**options}
+        if (flags := given.get("flags")) is not None:
+            given["flags"] = check_flags(flags)
+        return JobSpec(task=task, payload=payload, **given)
 
     @overload
     def add_jobs(
@@ -313,31 +308,5 @@ def current_app() -> App:
     return _Current.app
 
 
-task = TaskDecorator(default_registry, current_app)
+task = TaskDecorator(default_registry, current_app, default=True)
 """`@task`: see `TaskDecorator`."""
-
-
-def _spec(
-    task: str,
-    payload: Any,
-    job_key: str | None,
-    job_key_mode: JobKeyMode | None,
-    queue: str | None,
-    run_at: dt.datetime | None,
-    delay: dt.timedelta | float | None,
-    priority: int | None,
-    max_attempts: int | None,
-    flags: Iterable[str] | None,
-) -> JobSpec:
-    return JobSpec(
-        task=task,
-        payload=payload,
-        job_key=job_key,
-        job_key_mode=job_key_mode,
-        queue=queue,
-        run_at=run_at,
-        delay=delay,
-        priority=priority,
-        max_attempts=max_attempts,
-        flags=None if flags is None else check_flags(flags),
-    )

@@ -16,7 +16,7 @@ import math
 import re
 import uuid
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 # orjson reads numbers into 64-bit integers and doubles. Fifteen significant digits and a two-digit exponent always
 # survive that; anything longer is looked at by `_exact_number`. A match inside a string only costs time.
 _NEEDS_EXACT_NUMBERS = re.compile(rb"[0-9.]{16,}|[0-9][eE][-+]?[0-9]{3}")
+
+NULL: Final = orjson.Fragment(b"null")
+"""The value that is written as null where None stands for something else."""
+
+
+def needs_exact_numbers(raw: bytes) -> bool:
+    """Whether JSON may hold a number that a double cannot."""
+    return _NEEDS_EXACT_NUMBERS.search(raw) is not None
 
 
 def decode(text: bytes | str) -> Any:

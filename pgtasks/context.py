@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
 
 from pgtasks.errors import TaskDefinitionError
+from pgtasks.job import Job
 from pgtasks.logs import get_logger
+from pgtasks.logs.context import current_record
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    import psycopg
+
     from pgtasks.errors import JobAbortedError
-    from pgtasks.job import Job
+    from pgtasks.settings import Settings
+    from pgtasks.tasks import AsyncDeferOptions, DeferOptions, Task
+
+_log = get_logger("pgtasks.task")
 
 
 class Abort:
@@ -56,23 +66,103 @@ class Abort:
             raise type(self._error)(*self._error.args)
 
 
-@dataclass(frozen=True, slots=True)
-class JobContext:
-    """The second argument of a handler that wants one: `def handler(payload, ctx: JobContext)`."""
-
-    job: Job
-    """The job as it was claimed."""
-    transaction: Any = field(default=None, repr=False)
-    """The connection of a transactional task, in its open transaction; see `connection`."""
-    log: Any = field(default_factory=lambda: get_logger("pgtasks.task"), repr=False)
-    """A structlog logger whose records carry the job's id, task, attempt, queue and key."""
-    abort: Abort = field(default_factory=Abort, repr=False)
-    """Whether the job is asked to stop."""
-    deadline: float | None = None
-    """When it will be, by `time.monotonic()`, if it is still running then; None without a time limit."""
+class ContextApp(Protocol):
+    """What a handler's context knows of its `App`."""
 
     @property
-    def connection(self) -> Any:
+    def settings(self) -> Settings:
+        """The settings."""
+
+    @property
+    def jobs(self) -> Any:
+        """The app's `Jobs`: looking at jobs and changing them."""
+
+    @property
+    def jobs_async(self) -> Any:
+        """The app's `AsyncJobs`."""
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Lend an autocommit connection of this process's pool, for a `with` block."""
+
+    def async_connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """Lend an autocommit asyncio connection of this process's pool, for an `async with` block."""
+
+    def add_job(self, task: str, payload: Any = None, /, **options: Unpack[DeferOptions]) -> Job:
+        """Add a job for a task by its name."""
+
+    async def add_job_async(self, task: str, payload: Any = None, /, **options: Unpack[AsyncDeferOptions]) -> Job:
+        """Add a job for a task by its name, from asyncio code."""
+
+
+class Runner(Protocol):
+    """What runs a job, as its context sees it."""
+
+    @property
+    def app(self) -> ContextApp:
+        """The application."""
+
+    @property
+    def abort(self) -> Abort:
+        """Whether the job is asked to stop."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When it will be, by `time.monotonic()`."""
+
+    def report_progress(self, job: Job, done: float, total: float | None, note: str | None) -> None:
+        """Take note of how far a job has got."""
+
+
+running: Final[ContextVar[Runner | None]] = ContextVar("pgtasks_runner", default=None)
+"""What runs the job of the current context. It is set where that begins, so that it costs nothing for each job."""
+transaction: Final[ContextVar[Any]] = ContextVar("pgtasks_transaction", default=None)
+"""The connection of the transactional task that runs in the current context."""
+
+
+class JobContext:
+    """What a handler is told about its job, and can do: `def handler(payload, ctx: JobContext)`.
+
+    `current_job()` gives it, too, to whatever the handler calls.
+    """
+
+    __slots__ = ("_runner", "_transaction", "job")
+
+    def __init__(self, job: Job, runner: Runner, transaction: Any = None) -> None:
+        self.job = job
+        """The job as it was claimed."""
+        self._runner = runner
+        self._transaction = transaction
+
+    def __repr__(self) -> str:
+        return f"<JobContext of job {self.job.id}, task {self.job.task!r}, attempt {self.job.attempts}>"
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at the job this is, counted from 1."""
+        return self.job.attempts
+
+    @property
+    def app(self) -> ContextApp:
+        """The `App` whose worker runs the job."""
+        return self._runner.app
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger whose records carry the job's id, task, attempt, queue and key."""
+        return _log
+
+    @property
+    def abort(self) -> Abort:
+        """Whether the job is asked to stop."""
+        return self._runner.abort
+
+    @property
+    def deadline(self) -> float | None:
+        """When it will be, by `time.monotonic()`, if it is still running then; None without a time limit."""
+        return self._runner.deadline
+
+    @property
+    def transaction(self) -> Any:
         """The psycopg connection in whose transaction a task with `transactional=True` runs.
 
         A `psycopg.Connection` for a plain handler, a `psycopg.AsyncConnection` for an `async def` one. What is written
@@ -81,14 +171,68 @@ class JobContext:
         Raises:
             TaskDefinitionError: the task is not transactional.
         """
-        if self.transaction is None:
+        if self._transaction is None:
             raise TaskDefinitionError(
                 f"Task {self.job.task!r} has no transaction; declare it with @task(transactional=True), "
-                f"or take a connection of its own from App.connection()"
+                f"or take a connection from ctx.connection()"
             )
-        return self.transaction
+        return self._transaction
 
-    @property
-    def attempt(self) -> int:
-        """Which attempt at the job this is, counted from 1."""
-        return self.job.attempts
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Lend a connection of this process's pool, for a `with` block; in a transactional task its transaction's.
+
+        Those of the pool are in autocommit mode. When the job is asked to stop, the statement that runs on it is
+        cancelled.
+        """
+        return self._runner.app.connection() if self._transaction is None else nullcontext(self._transaction)
+
+    def async_connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """Lend one to an `async def` handler, for an `async with` block."""
+        return self._runner.app.async_connection() if self._transaction is None else nullcontext(self._transaction)
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Say how far the job has got: for `pgtasks jobs show`, `pgtasks top` and `app.jobs.progress`.
+
+        It costs next to nothing: what is said is written about once a second, by somebody else.
+
+        Args:
+            done: how much is done, of whatever there is to count.
+            total: how much there is, if that is known.
+            note: what it is about, in a few words.
+
+        Raises:
+            JobOptionError: an argument is not what it can be.
+        """
+        self._runner.report_progress(self.job, done, total, note)
+
+    def defer(self, task: Task[Any, ..., Any], payload: Any = None, /, **options: Unpack[DeferOptions]) -> Job:
+        """Add a job that is to follow this one; arguments as of `Task.defer`.
+
+        In a transactional task it joins the task's transaction: it exists once this job has succeeded, or not at all.
+        """
+        if self._transaction is not None:
+            options.setdefault("connection", self._transaction)
+        return task.defer(payload, **options)
+
+    async def defer_async(
+        self, task: Task[Any, ..., Any], payload: Any = None, /, **options: Unpack[AsyncDeferOptions]
+    ) -> Job:
+        """Do what `defer` does, in an `async def` handler."""
+        if self._transaction is not None:
+            options.setdefault("connection", self._transaction)
+        return await task.defer_async(payload, **options)
+
+
+def current_job() -> JobContext:
+    """Return the context of the job that runs here: in its handler, and in all that this calls.
+
+    Threads that the handler starts know it when they run under `contextvars.copy_context()`, as those of
+    `asyncio.to_thread` do.
+
+    Raises:
+        LookupError: no job runs here.
+    """
+    runner, job = running.get(), current_record()
+    if runner is None or not isinstance(job, Job):
+        raise LookupError("no job runs here: current_job() is for what a worker calls")
+    return JobContext(job, runner, transaction.get())

@@ -11,13 +11,17 @@ import datetime as dt
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, cast, get_args
+
+from typing_extensions import TypeVar
 
 from pgtasks import codec
 from pgtasks.errors import JobOptionError, did_you_mean
 
 JobKeyMode = Literal["replace", "preserve_run_at", "unsafe_dedupe"]
 """What happens to a job that has the same key: see `docs/reference/jobs.md`."""
+
+R_co = TypeVar("R_co", covariant=True, default=Any)
 
 EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """Where PostgreSQL's times begin."""
@@ -72,8 +76,11 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job as the database held it at the moment it was read."""
+class Job(Generic[R_co]):
+    """A job as the database held it at the moment it was read.
+
+    For type checkers `Job[R]` is one whose task returns an `R`; a plain `Job` is of any task.
+    """
 
     id: int
     """Number of the job, unique and rising within a schema."""
@@ -231,6 +238,8 @@ class Outcome:
     """Seconds until the next attempt; None: the usual back-off."""
     payload_json: str | None = None
     """What is left of the payload for the next attempt; None: all of it."""
+    run_at: dt.datetime | None = None
+    """Instead of a delay: when the next attempt is."""
 
 
 SUCCESS = Outcome(OutcomeKind.SUCCESS)

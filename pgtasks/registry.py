@@ -5,18 +5,27 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
-from pgtasks.tasks import AnyTask, Enqueuer, Task, TaskOptions, check_grace, check_timeout
+from pgtasks.retry import check_exceptions, check_retry
+from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task, TaskOptions, check_grace, check_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
+    from pgtasks.context import JobContext
+    from pgtasks.retry import RetryRule
+
+A = TypeVar("A")
+B = TypeVar("B")
+X = TypeVar("X")
 P = ParamSpec("P")
 R = TypeVar("R")
+Exceptions = type[BaseException] | Sequence[type[BaseException]]
 
 
 class Registry:
@@ -74,23 +83,66 @@ def _replaces(new: AnyTask, old: AnyTask) -> bool:
         return False
     if hasattr(sys, "ps1") and new.handler.__module__ == old.handler.__module__ == "__main__":
         return True  # a prompt or a notebook, where a cell is edited and run again, under another file name each time
-    if new.file != old.file:
+    if new.inspected.file != old.inspected.file:
         return False
-    if new.file.startswith("<"):
+    if new.inspected.file.startswith("<"):
         return True
     # A module's spec is made anew by each import or reload, so the same spec means the same run of the same file.
-    return new.execution is not old.execution
+    return new.inspected.execution is not old.inspected.execution
+
+
+class Decorate:
+    """What makes a task of a function. How its payload is typed for `defer` goes by the function's parameters.
+
+    One parameter beside the context gets the whole payload, and says its type. Several get a key each.
+    """
+
+    @overload
+    def __call__(self, handler: Callable[[JobContext], R], /) -> Task[Any, ..., R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[[X, JobContext], R], /) -> Task[X, [X, JobContext], R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[Concatenate[A, B, P], R], /) -> Task[Keys, Concatenate[A, B, P], R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[[X], R], /) -> Task[X, [X], R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Task[Keys, P, R]: ...
+
+    def __call__(self, handler: Any, /) -> Any:
+        """Make a task of the function."""
+        return self._register(handler)
+
+    def __init__(self, register: Callable[[Any], Any]) -> None:
+        self._register = register
 
 
 class TaskDecorator:
     """`@task`, bound to the registry that it fills."""
 
-    def __init__(self, registry: Registry, enqueuer: Callable[[], Enqueuer]) -> None:
+    def __init__(self, registry: Registry, enqueuer: Callable[[], Enqueuer], *, default: bool = False) -> None:
         self._registry = registry
         self._enqueuer = enqueuer
+        self._default = default
+        """Whether workers find its tasks by importing modules only."""
 
     @overload
-    def __call__(self, handler: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, handler: Callable[[JobContext], R], /) -> Task[Any, ..., R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[[X, JobContext], R], /) -> Task[X, [X, JobContext], R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[Concatenate[A, B, P], R], /) -> Task[Keys, Concatenate[A, B, P], R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[[X], R], /) -> Task[X, [X], R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Task[Keys, P, R]: ...
 
     @overload
     def __call__(
@@ -105,39 +157,58 @@ class TaskDecorator:
         transactional: bool = False,
         timeout: float | None = None,
         grace: float | None = None,
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+        retry: RetryRule | None = None,
+        retry_on: Exceptions | None = None,
+        no_retry_on: Exceptions = (),
+        expected: Exceptions = (),
+        upgrade: Callable[[Any], Any] | None = None,
+        invalid_payload: Literal["fail", "retry"] = "fail",
+    ) -> Decorate: ...
 
     def __call__(self, handler: Any = None, /, **options: Any) -> Any:
         """Register a function, plain or `async def`, as a task.
 
-        Use it bare or with options. The function gets the job's payload as its first argument and, if it takes a
-        second one, the job's context.
+        Use it bare or with options. The function gets the job's payload, as one argument or, if it has several
+        parameters, as one for each key; and the job's context, if it has a parameter `ctx: JobContext`.
 
         Args:
             handler: the function.
             options: the fields of `TaskOptions`.
 
         Raises:
-            TaskDefinitionError: an unknown option, a bad value, a name that is taken, or a function that cannot be
-                called with a payload.
+            TaskDefinitionError: an unknown option, a bad value, a name that is taken, or a function that no job can
+                call.
         """
         checked = _check_options(options)
         if handler is None:
-            return functools.partial(self._register, options=checked)
+            return Decorate(functools.partial(self._register, options=checked))
         return self._register(handler, checked)
 
-    def _register(self, handler: Callable[P, R], options: TaskOptions) -> Task[P, R]:
+    def _register(self, handler: Any, options: TaskOptions) -> AnyTask:
         if isinstance(handler, Task):
             handler = handler.handler  # one `@task` above another: the same function under two names
-        _check_handler(handler, options)
-        task = Task(handler, options, self._enqueuer)
-        if options.transactional and not task.takes_context:
-            raise TaskDefinitionError(
-                f"Task {task.name!r} at {task.place} is transactional, but cannot get at its transaction: "
-                f"give its handler a second parameter `ctx: JobContext`, and use `ctx.connection`"
-            )
+        _check_handler(handler, options, importable=self._default)
+        task: AnyTask = Task(handler, options, self._enqueuer)
         self._registry.add(task)
         return task
+
+
+_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
+    "name": check_task_name,
+    "queue": check_queue,
+    "priority": check_priority,
+    "max_attempts": check_max_attempts,
+}
+_READINGS: Final[dict[str, Callable[[Any], object]]] = {
+    "flags": check_flags,
+    "timeout": check_timeout,
+    "grace": check_grace,
+    "retry": check_retry,
+    "retry_on": functools.partial(check_exceptions, "retry_on"),
+    "no_retry_on": functools.partial(check_exceptions, "no_retry_on"),
+    "expected": functools.partial(check_exceptions, "expected"),
+}
+"""How the values of options are read, for those that are kept in another form."""
 
 
 def _check_options(options: dict[str, Any]) -> TaskOptions:
@@ -147,32 +218,26 @@ def _check_options(options: dict[str, Any]) -> TaskOptions:
             raise TaskDefinitionError(
                 f"@task has no option {name!r}{did_you_mean(name, known) or '; it has ' + ', '.join(known)}"
             )
-    checks: dict[str, Callable[[Any], object]] = {
-        "name": check_task_name,
-        "queue": check_queue,
-        "priority": check_priority,
-        "max_attempts": check_max_attempts,
-    }
-    normalizations: dict[str, Callable[[Any], object]] = {
-        "flags": check_flags,
-        "timeout": check_timeout,
-        "grace": check_grace,
-    }
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        for name, check in checks.items():
-            if options.get(name) is not None:
-                check(options[name])
-        for name, normalize in normalizations.items():
-            if options.get(name) is not None:
-                options = {**options, name: normalize(options[name])}
-        if not isinstance(options.get("transactional", False), bool):
-            raise JobOptionError(f"transactional={options['transactional']!r} must be True or False")
+        for name, check in _CHECKS.items():
+            if name in given:
+                check(given[name])
+        for name, read in _READINGS.items():
+            if name in given:
+                given[name] = read(given[name])
+        if not isinstance(given.get("transactional", False), bool):
+            raise JobOptionError(f"transactional={given['transactional']!r} must be True or False")
+        if not callable(given.get("upgrade", callable)):
+            raise JobOptionError(f"upgrade={given['upgrade']!r} must be a function of a payload")
+        if (what := given.get("invalid_payload", "fail")) not in ("fail", "retry"):
+            raise JobOptionError(f"invalid_payload={what!r} must be 'fail' or 'retry'")
     except JobOptionError as error:
         raise TaskDefinitionError(f"@task: {error}") from None
-    return TaskOptions(**options)
+    return TaskOptions(**given)
 
 
-def _check_handler(handler: object, options: TaskOptions) -> None:
+def _check_handler(handler: object, options: TaskOptions, *, importable: bool) -> None:
     inner = inspect.unwrap(handler) if callable(handler) else handler
     if not inspect.isfunction(inner):
         raise TaskDefinitionError(
@@ -187,6 +252,18 @@ def _check_handler(handler: object, options: TaskOptions) -> None:
         )
     if inner.__name__ == "<lambda>" and options.name is None:
         raise TaskDefinitionError(f"The lambda at {place} has no name to call it by; use @task(name=...)")
+    if importable and "<locals>" in inner.__qualname__ and not _is_being_imported(inner.__module__):
+        outer = inner.__qualname__.partition(".<locals>")[0]
+        raise TaskDefinitionError(
+            f"Task {inner.__name__!r} at {place} is defined inside of {outer!r}, where no worker finds it: a worker "
+            f"imports the module, and does not call {outer!r}; move the task to module level, or give it an App with a "
+            f"registry of its own: App(registry=Registry()).task"
+        )
+
+
+def _is_being_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 default_registry = Registry()

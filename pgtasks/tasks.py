@@ -3,45 +3,120 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
-from pgtasks.errors import JobOptionError, TaskDefinitionError
+from pgtasks.errors import JobOptionError, PayloadError, did_you_mean
+from pgtasks.handlers import Handler
 from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 
     import psycopg
 
-P = ParamSpec("P")
-R = TypeVar("R")
+    from pgtasks.retry import RetryFunction
 
-CONTEXT_TYPE = "JobContext"
-"""Name of the class that marks a handler's parameter as the one for the context."""
+    BlockingConnection = psycopg.Connection[Any]
+    AsyncConnection = psycopg.AsyncConnection[Any]
+
+X = TypeVar("X")
+"""What a task's payload is given as."""
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+"""What the handler returns when it is called: an `async def` one a coroutine."""
+V = TypeVar("V")
+
+
+class Keys:
+    """In place of a payload type: the payload is an object whose keys are the handler's parameters."""
+
+
+class JobOptions(TypedDict, total=False):
+    """What may be said of a job that is added; None leaves it to the task, or to the database."""
+
+    job_key: str | None
+    """1 to 512 characters; a waiting job with this key is replaced."""
+    job_key_mode: JobKeyMode | None
+    """`replace` (the default), `preserve_run_at` or `unsafe_dedupe`."""
+    queue: str | None
+    """Name of a queue, whose jobs run one at a time, in order."""
+    run_at: dt.datetime | None
+    """Aware datetime before which the job does not run."""
+    delay: dt.timedelta | float | None
+    """Instead of `run_at`, how long from now by the database's clock: a timedelta, or seconds."""
+    priority: int | None
+    """From -32768 to 32767, lower runs earlier."""
+    max_attempts: int | None
+    """How often the job may be tried."""
+    flags: Iterable[str] | None
+    """Workers can be told to leave jobs with a flag alone."""
+
+
+class DeferOptions(JobOptions, total=False):
+    """What `defer` takes beside the payload."""
+
+    notify: bool
+    """Whether workers are told at once; if not, they find the job when they next look by themselves."""
+    connection: BlockingConnection | None
+    """A connection whose transaction the job joins: it exists once that commits."""
+
+
+class AsyncDeferOptions(JobOptions, total=False):
+    """What `defer_async` takes beside the payload."""
+
+    notify: bool
+    """As of `DeferOptions`."""
+    connection: AsyncConnection | None
+    """A connection of asyncio code, whose transaction the job joins."""
+
+
+JOB_OPTIONS: Final = tuple(JobOptions.__annotations__)
+_DEFER_OPTIONS: Final = (*JOB_OPTIONS, "notify", "connection")
+_OPTIONS: Final = frozenset(JOB_OPTIONS)
+
+
+def check_options(options: Mapping[str, Any], what: str, hint: str = "") -> None:
+    """Complain of the first option of a job that there is not.
+
+    Raises:
+        JobOptionError: there is one.
+    """
+    for name in options:
+        if name not in _OPTIONS:
+            similar = did_you_mean(name, _DEFER_OPTIONS)
+            known = similar or f"; {hint}" if similar or hint else f"; it has {', '.join(_DEFER_OPTIONS)}"
+            raise JobOptionError(f"{what} has no option {name!r}{known}")
 
 
 class Enqueuer(Protocol):
     """What a task needs to add jobs: an `App`, usually."""
 
-    def add_spec(self, spec: JobSpec, connection: psycopg.Connection[Any] | None, *, notify: bool) -> Job:
+    def add_spec(self, spec: JobSpec, connection: BlockingConnection | None, *, notify: bool) -> Job:
         """Add one job."""
 
-    async def add_spec_async(
-        self, spec: JobSpec, connection: psycopg.AsyncConnection[Any] | None, *, notify: bool
-    ) -> Job:
+    async def add_spec_async(self, spec: JobSpec, connection: AsyncConnection | None, *, notify: bool) -> Job:
         """Add one job."""
 
     def add_many(
         self,
         jobs: Iterable[Any],
         template: JobSpec | None,
-        connection: psycopg.Connection[Any] | None,
+        connection: BlockingConnection | None,
         *,
         notify: bool,
         returning: bool,
@@ -52,7 +127,7 @@ class Enqueuer(Protocol):
         self,
         jobs: Iterable[Any] | AsyncIterable[Any],
         template: JobSpec | None,
-        connection: psycopg.AsyncConnection[Any] | None,
+        connection: AsyncConnection | None,
         *,
         notify: bool,
         returning: bool,
@@ -75,12 +150,25 @@ class TaskOptions:
     flags: tuple[str, ...] | None = None
     """Flags for its jobs."""
     transactional: bool = False
-    """Whether the job's end commits together with what the handler writes on `ctx.connection`."""
+    """Whether the job's end commits together with what the handler writes on `ctx.transaction`."""
     timeout: float | None = None
     """Seconds after which a running job is asked to stop; the setting `job_timeout` by default, `math.inf`: never."""
     grace: float | None = None
     """Seconds that it has for that, before its process is killed; the setting `job_grace` by default, `math.inf`: for
     ever."""
+    retry: RetryFunction | None = None
+    """When a job that has failed is tried again: `Backoff(…)`, a list of delays, or a function of the attempt and the
+    error; by default after exp(attempts) seconds, six hours at most."""
+    retry_on: tuple[type[BaseException], ...] | None = None
+    """The only errors after which a job is tried again: an exception type, or several; all by default."""
+    no_retry_on: tuple[type[BaseException], ...] = ()
+    """Errors after which it is not: it has failed for good."""
+    expected: tuple[type[BaseException], ...] = ()
+    """Errors of which no traceback is logged or stored."""
+    upgrade: Callable[[Any], Any] | None = None
+    """A function that makes of any payload that is stored one that the handler takes today; called before each run."""
+    invalid_payload: Literal["fail", "retry"] = "fail"
+    """What becomes of a job whose payload the handler does not take: it has failed for good, or is tried again."""
 
 
 def check_timeout(seconds: object) -> float:
@@ -106,142 +194,172 @@ def _number(what: str, value: object) -> float:
         return math.inf
 
 
-class Task(Generic[P, R]):
+class Task(Generic[X, P, R_co]):
     """A registered function. Calling it runs the function here and now; `defer` adds a job that runs it in a worker.
 
     Made by `@task` or `@app.task`, not directly.
     """
 
-    def __init__(self, handler: Callable[P, R], options: TaskOptions, enqueuer: Callable[[], Enqueuer]) -> None:
+    def __init__(self, handler: Callable[..., R_co], options: TaskOptions, enqueuer: Callable[[], Enqueuer]) -> None:
         functools.update_wrapper(self, handler)
-        self.handler = handler
         self.name: str = options.name if options.name is not None else handler.__name__
         self.options = options
-        inner = inspect.unwrap(handler)
-        self.file: str = inner.__code__.co_filename
-        self.execution: object = inner.__globals__.get("__spec__")
-        self.place: str = f"{self.file}:{inner.__code__.co_firstlineno}"
-        self.is_async: bool = inspect.iscoroutinefunction(handler)
-        self.takes_payload, self.takes_context = _parameters(handler)
+        inspected = Handler(handler, self.name)
+        self.inspected = inspected
+        self.handler = handler
+        self.run: Callable[..., Any] = inspected.run
+        """Calls the handler with what it takes of a payload and a context."""
+        self.payload = inspected.payload
+        """The type of its payloads."""
+        self.place: str = inspected.place
+        self.is_async: bool = inspected.is_async
+        self.takes_payload: bool = inspected.takes_payload
+        self.takes_context: bool = inspected.takes_context
         self._enqueuer = enqueuer
+        self._usual = {
+            name: value
+            for name in ("queue", "priority", "max_attempts", "flags")
+            if (value := getattr(options, name)) is not None
+        }
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function itself, in the caller's process."""
         return self.handler(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} at {self.place}>"
 
+    def args(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """Return the payload with which a worker calls the handler with these arguments.
+
+        For handlers whose parameters are the payload's keys. Type checkers see whether the handler takes them.
+
+        Raises:
+            PayloadError: it does not, or its payload is not an object of keys.
+
+        Example:
+            >>> from pgtasks import task
+            >>> @task
+            ... def send_email(*, to: str, subject: str = "hello"): ...
+            >>> send_email.args(to="ada@example.com")
+            {'to': 'ada@example.com'}
+        """
+        return self.inspected.bind(args, kwargs)
+
+    @overload
     def spec(
-        self,
-        payload: Any = None,
-        /,
-        *,
-        job_key: str | None = None,
-        job_key_mode: JobKeyMode | None = None,
-        queue: str | None = None,
-        run_at: dt.datetime | None = None,
-        delay: dt.timedelta | float | None = None,
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        flags: Iterable[str] | None = None,
-    ) -> JobSpec:
+        self: Task[Keys, P, Any], payload: Mapping[str, Any] | None = None, /, **options: Unpack[JobOptions]
+    ) -> JobSpec: ...
+
+    @overload
+    def spec(self: Task[X, P, Any], payload: X, /, **options: Unpack[JobOptions]) -> JobSpec: ...
+
+    def spec(self, payload: Any = None, /, **options: Any) -> JobSpec:
         """Return what `defer` with the same arguments would add, without adding it; for `defer_many`.
 
         Raises:
-            JobOptionError: an option cannot be stored.
+            JobOptionError: an option is unknown or cannot be stored.
+            PayloadError: the handler does not take the payload.
         """
-        options = self.options
-        return JobSpec(
-            task=self.name,
-            payload=payload,
-            queue=queue if queue is not None else options.queue,
-            run_at=run_at,
-            delay=delay,
-            priority=priority if priority is not None else options.priority,
-            max_attempts=max_attempts if max_attempts is not None else options.max_attempts,
-            job_key=job_key,
-            job_key_mode=job_key_mode,
-            flags=check_flags(flags) if flags is not None else options.flags,
-        )
+        try:
+            return self._spec(payload, options)
+        except (JobOptionError, PayloadError) as error:
+            raise error.with_traceback(None) from None
 
+    def _spec(self, payload: Any, options: dict[str, Any]) -> JobSpec:
+        if not options.keys() <= _OPTIONS:
+            self._refuse(options)
+        if not self.payload.is_any:
+            payload = self.payload.dump(payload)
+        if self._usual:
+            given = {name: value for name, value in options.items() if value is not None}
+            options = {**self._usual, **given}
+        if (flags := options.get("flags")) is not None:
+            options["flags"] = check_flags(flags)
+        return JobSpec(task=self.name, payload=payload, **options)
+
+    def _refuse(self, options: Mapping[str, Any]) -> None:
+        """Complain of the first option that there is not."""
+        hint = "arguments of the handler go into the payload: defer(task.args(…))" if self.inspected.by_keys else ""
+        check_options(options, f"defer of task {self.name!r}", hint)
+
+    @overload
     def defer(
-        self,
-        payload: Any = None,
+        self: Task[Keys, P, Coroutine[Any, Any, V]],
+        payload: Mapping[str, Any] | None = None,
         /,
-        *,
-        job_key: str | None = None,
-        job_key_mode: JobKeyMode | None = None,
-        queue: str | None = None,
-        run_at: dt.datetime | None = None,
-        delay: dt.timedelta | float | None = None,
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        flags: Iterable[str] | None = None,
-        notify: bool = True,
-        connection: psycopg.Connection[Any] | None = None,
-    ) -> Job:
+        **options: Unpack[DeferOptions],
+    ) -> Job[V]: ...
+
+    @overload
+    def defer(
+        self: Task[Keys, P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[DeferOptions]
+    ) -> Job[V]: ...
+
+    @overload
+    def defer(self: Task[X, P, Coroutine[Any, Any, V]], payload: X, /, **options: Unpack[DeferOptions]) -> Job[V]: ...
+
+    @overload
+    def defer(self: Task[X, P, V], payload: X, /, **options: Unpack[DeferOptions]) -> Job[V]: ...
+
+    def defer(self, payload: Any = None, /, *, notify: bool = True, connection: Any = None, **options: Any) -> Job[Any]:
         """Add a job that runs this task in a worker, and return it.
 
         Args:
-            payload: a value that JSON can hold; None stands for an empty object.
-            job_key: 1 to 512 characters; a waiting job with this key is replaced.
-            job_key_mode: `replace` (the default), `preserve_run_at` or `unsafe_dedupe`.
-            queue: name of a queue, whose jobs run one at a time, in order.
-            run_at: aware datetime before which the job does not run.
-            delay: instead of `run_at`, how long from now by the database's clock: a timedelta, or seconds.
-            priority: from -32768 to 32767, lower runs earlier.
-            max_attempts: how often the job may be tried.
-            flags: workers can be told to leave jobs with a flag alone.
+            payload: what the handler takes: the value of its one parameter, or a mapping of several (see `args`); None
+                stands for an empty object.
             notify: whether workers are told at once; if not, they find the job when they next look by themselves.
-            connection: a psycopg connection whose transaction the job joins: it exists once that commits.
+            connection: one whose transaction the job joins: it exists once that commits.
+            options: `job_key`: 1 to 512 characters; a waiting job with this key is replaced.
+                `job_key_mode`: `replace` (the default), `preserve_run_at` or `unsafe_dedupe`.
+                `queue`: name of a queue, whose jobs run one at a time, in order.
+                `run_at`: aware datetime before which the job does not run.
+                `delay`: instead of `run_at`, how long from now by the database's clock: a timedelta, or seconds.
+                `priority`: from -32768 to 32767, lower runs earlier.
+                `max_attempts`: how often the job may be tried.
+                `flags`: workers can be told to leave jobs with a flag alone.
 
         Raises:
-            JobOptionError: an option cannot be stored. Nothing was sent to the database.
-            PayloadError: JSON cannot hold the payload. Nothing was sent to the database.
+            JobOptionError: an option is unknown or cannot be stored. Nothing was sent to the database.
+            PayloadError: the handler does not take the payload, or JSON cannot hold it. Nothing was sent.
             DatabaseUnavailableError: the database cannot be reached.
         """
-        spec = self.spec(
-            payload,
-            job_key=job_key,
-            job_key_mode=job_key_mode,
-            queue=queue,
-            run_at=run_at,
-            delay=delay,
-            priority=priority,
-            max_attempts=max_attempts,
-            flags=flags,
-        )
+        try:
+            spec = self._spec(payload, options)
+        except (JobOptionError, PayloadError) as error:
+            # The caller's line is what matters, and not how we have come to see the mistake.
+            raise error.with_traceback(None) from None
         return self._enqueuer().add_spec(spec, connection, notify=notify)
 
+    @overload
     async def defer_async(
-        self,
-        payload: Any = None,
+        self: Task[Keys, P, Coroutine[Any, Any, V]],
+        payload: Mapping[str, Any] | None = None,
         /,
-        *,
-        job_key: str | None = None,
-        job_key_mode: JobKeyMode | None = None,
-        queue: str | None = None,
-        run_at: dt.datetime | None = None,
-        delay: dt.timedelta | float | None = None,
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        flags: Iterable[str] | None = None,
-        notify: bool = True,
-        connection: psycopg.AsyncConnection[Any] | None = None,
-    ) -> Job:
-        """Do what `defer` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`."""
-        spec = self.spec(
-            payload,
-            job_key=job_key,
-            job_key_mode=job_key_mode,
-            queue=queue,
-            run_at=run_at,
-            delay=delay,
-            priority=priority,
-            max_attempts=max_attempts,
-            flags=flags,
-        )
+        **options: Unpack[AsyncDeferOptions],
+    ) -> Job[V]: ...
+
+    @overload
+    async def defer_async(
+        self: Task[Keys, P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[AsyncDeferOptions]
+    ) -> Job[V]: ...
+
+    @overload
+    async def defer_async(
+        self: Task[X, P, Coroutine[Any, Any, V]], payload: X, /, **options: Unpack[AsyncDeferOptions]
+    ) -> Job[V]: ...
+
+    @overload
+    async def defer_async(self: Task[X, P, V], payload: X, /, **options: Unpack[AsyncDeferOptions]) -> Job[V]: ...
+
+    async def defer_async(
+        self, payload: Any = None, /, *, notify: bool = True, connection: Any = None, **options: Any
+    ) -> Job[Any]:
+        """Do what `defer` does, from asyncio code; `connection` is one of asyncio code, too."""
+        try:
+            spec = self._spec(payload, options)
+        except (JobOptionError, PayloadError) as error:
+            raise error.with_traceback(None) from None
         return await self._enqueuer().add_spec_async(spec, connection, notify=notify)
 
     @overload
@@ -252,7 +370,7 @@ class Task(Generic[P, R]):
         *,
         notify: bool = True,
         returning: Literal[True] = True,
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
     ) -> Sequence[Job]: ...
 
     @overload
@@ -263,7 +381,7 @@ class Task(Generic[P, R]):
         *,
         notify: bool = True,
         returning: Literal[False],
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
     ) -> int: ...
 
     def defer_many(
@@ -273,7 +391,7 @@ class Task(Generic[P, R]):
         *,
         notify: bool = True,
         returning: bool = True,
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
     ) -> Sequence[Job] | int:
         """Add any number of jobs, many times as fast as by `defer`: all of them or, on an error, none.
 
@@ -289,11 +407,12 @@ class Task(Generic[P, R]):
 
         Raises:
             JobOptionError: the specs differ in `job_key_mode`, or it is `unsafe_dedupe`, or one is of another task.
-            PayloadError: JSON cannot hold a payload; the message tells the position of the job.
+            PayloadError: the handler does not take a payload, or JSON cannot hold it; the message tells the position of
+                the job.
             DatabaseUnavailableError: the database cannot be reached.
         """
-        self._check_many(jobs)
-        return self._enqueuer().add_many(jobs, self.spec(), connection, notify=notify, returning=returning)
+        jobs = self._checked(jobs)
+        return self._enqueuer().add_many(jobs, self._template, connection, notify=notify, returning=returning)
 
     @overload
     async def defer_many_async(
@@ -303,7 +422,7 @@ class Task(Generic[P, R]):
         *,
         notify: bool = True,
         returning: Literal[True] = True,
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
     ) -> Sequence[Job]: ...
 
     @overload
@@ -314,7 +433,7 @@ class Task(Generic[P, R]):
         *,
         notify: bool = True,
         returning: Literal[False],
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
     ) -> int: ...
 
     async def defer_many_async(
@@ -324,53 +443,44 @@ class Task(Generic[P, R]):
         *,
         notify: bool = True,
         returning: bool = True,
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
     ) -> Sequence[Job] | int:
-        """Do what `defer_many` does, from asyncio code; `connection` is a `psycopg.AsyncConnection`.
+        """Do what `defer_many` does, from asyncio code; `connection` is one of asyncio code, too.
 
         The jobs may come from an asynchronous iterable, too.
         """
-        self._check_many(jobs)
-        return await self._enqueuer().add_many_async(jobs, self.spec(), connection, notify=notify, returning=returning)
+        jobs = self._checked_async(jobs) if isinstance(jobs, AsyncIterable) else self._checked(jobs)
+        return await self._enqueuer().add_many_async(
+            jobs, self._template, connection, notify=notify, returning=returning
+        )
 
-    def _check_many(self, jobs: object) -> None:
+    @functools.cached_property
+    def _template(self) -> JobSpec:
+        return JobSpec(task=self.name, **self._usual)
+
+    def _checked(self, jobs: Any) -> Any:
+        """Return the jobs to add, their payloads as the handler takes them."""
         if isinstance(jobs, (str, bytes, Mapping)):
             raise JobOptionError(
                 f"defer_many of task {self.name!r} takes a list of payloads, not one {type(jobs).__name__}; use defer"
             )
+        return jobs if self.payload.is_any or not isinstance(jobs, Iterable) else self._dumped(jobs)
+
+    def _dumped(self, jobs: Iterable[Any]) -> Iterator[Any]:
+        for number, job in enumerate(jobs):
+            yield job if isinstance(job, JobSpec) else self._dump(job, number)
+
+    async def _checked_async(self, jobs: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        number = 0
+        async for job in jobs:
+            yield job if isinstance(job, JobSpec) else self._dump(job, number)
+            number += 1
+
+    def _dump(self, payload: Any, number: int) -> Any:
+        try:
+            return self.payload.dump(payload)
+        except PayloadError as error:
+            raise PayloadError(f"{error} (number {number} of the jobs to add)") from None
 
 
-def _parameters(handler: Callable[..., Any]) -> tuple[bool, bool]:
-    """Whether the handler takes the payload, and whether it takes the context."""
-    parameters = list(inspect.signature(handler).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(positional) > 1 and _is_context(positional[1]):
-        takes_payload, takes_context = True, True
-    elif positional and _is_context(positional[0]):
-        takes_payload, takes_context = False, True
-    else:
-        takes_payload = bool(positional) or any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        takes_context = False
-    filled = positional[: takes_payload + takes_context]
-    context_first = takes_context and not takes_payload and len(positional) > 1
-    is_method = bool(positional) and positional[0].name in ("self", "cls")
-    if all(p in filled for p in needed) and not context_first and not is_method:
-        return takes_payload, takes_context
-    inner = inspect.unwrap(handler)
-    raise TaskDefinitionError(
-        f"Task {inner.__name__!r} at {inner.__code__.co_filename}:{inner.__code__.co_firstlineno} cannot be called: "
-        f"a handler takes the payload and, if it wants, a second parameter `ctx: {CONTEXT_TYPE}`, "
-        f"but its signature is {inspect.signature(handler)}" + ("; it must not be a method" if is_method else "")
-    )
-
-
-def _is_context(parameter: inspect.Parameter) -> bool:
-    annotation = parameter.annotation
-    if annotation is parameter.empty:
-        return parameter.name in ("ctx", "context")
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return re.search(rf"\b{CONTEXT_TYPE}\b", text) is not None
-
-
-AnyTask = Task[..., Any]
+AnyTask = Task[Any, ..., Any]

@@ -68,6 +68,11 @@ def enter_job(job: RunningJob) -> Token[RunningJob | None]:
     return _job.set(job)
 
 
+def current_record() -> RunningJob | None:
+    """Return the job whose keys records carry here, as it was given to `enter_job`."""
+    return _job.get()
+
+
 def bind_process(*, process: int | None = None, worker: str | None = None) -> None:
     """Let every record of this process carry which one it is; a forked child binds its own.
 

@@ -60,6 +60,7 @@ EVENTS: Final = frozenset(
         "record_unprintable",
         "records_dropped",
         "reload_failed",
+        "retry_rule_failed",
         "schema_migrated",
         "schema_unusual",
         "stacks_dumped",

@@ -118,7 +118,8 @@ class Admission:
 
 def _outcome(refusal: Snooze | Cancel | Fail) -> Outcome:
     # With another `run_at` it would come after what waits behind it in its queue.
-    return RETURN if isinstance(refusal, Snooze) and not refusal.delay else refusal.outcome()
+    at_once = isinstance(refusal, Snooze) and refusal.run_at is None and not refusal.delay
+    return RETURN if at_once else refusal.outcome()
 
 
 def read_refusals(answer: Any) -> Mapping[int, Snooze | Cancel | Fail]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.flow import Cancel, Fail, Retry, Snooze
+from pgtasks.flow import Decision
 from pgtasks.job import OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgtasks.flow import Decision
-    from pgtasks.job import Completion, Outcome
+    from pgtasks.job import Completion
     from pgtasks.plugins import LoopDispatch
 
 _FULL = 1000
@@ -84,7 +83,7 @@ class Decisions:
                 "retry_decision", read_decision, job=completion.job, exception=completion.exception, error=error
             )
             if decision is not None:
-                completion = completion._replace(outcome=outcome_of(decision, error))
+                completion = completion._replace(outcome=decision.outcome(error))
         finally:
             self._asked.pop(completion.job.id, None)
             self._pass_on([completion])
@@ -92,11 +91,6 @@ class Decisions:
 
 def read_decision(answer: Any) -> Decision:
     """Return a plugin's decision about a job, or raise."""
-    if not isinstance(answer, Retry | Snooze | Cancel | Fail):
+    if not isinstance(answer, Decision):
         raise TypeError("it must be Retry, Snooze, Cancel or Fail")
     return answer
-
-
-def outcome_of(decision: Decision, error: str) -> Outcome:
-    """Return what a decision makes of an attempt that has failed with `error`."""
-    return decision.outcome(error) if isinstance(decision, Retry | Fail) else decision.outcome()

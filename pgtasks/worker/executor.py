@@ -14,35 +14,39 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import threading
 import time
 from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.context import JobContext
-from pgtasks.errors import JobAbortedError, JobTimeoutError, PayloadError
-from pgtasks.job import RETURN, SUCCESS, Completion, Outcome, OutcomeKind
+from pgtasks.context import transaction
+from pgtasks.errors import JobAbortedError, JobTimeoutError
+from pgtasks.job import RETURN, SUCCESS, Completion, OutcomeKind
 from pgtasks.logs import enter_job, get_logger
-from pgtasks.plugins.payloads import decoded
-from pgtasks.worker import forked
-from pgtasks.worker.failure import describe
-from pgtasks.worker.forked import end_forked_child
+from pgtasks.worker.calling import (
+    InvalidPayload,
+    arguments,
+    call,
+    call_async,
+    outcome_of_error,
+    outcome_of_result,
+    read_job,
+)
 from pgtasks.worker.limits import LimitedRun, Run, cancel_soon, limits_of
-from pgtasks.worker.transactions import async_job_transaction, job_transaction
+from pgtasks.worker.transactions import async_job_transaction, job_transaction, undo_unless_success
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgtasks.app import App
-    from pgtasks.job import Job
+    from pgtasks.job import Job, Outcome
     from pgtasks.plugins import LoopDispatch
     from pgtasks.tasks import AnyTask
+    from pgtasks.worker.limits import ReportProgress
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
-_task_log = get_logger("pgtasks.task")
 
 _Start = tuple[int, "Job", Run, "AnyTask | None"]
 
@@ -54,7 +58,8 @@ class Executor:
     """Runs up to `concurrency` jobs at a time and calls `on_ended` in the loop's thread for each that ended.
 
     It calls `on_no_thread` if a job cannot run since the system gives no thread. Threads ask `may_start`, before they
-    start a job by themselves, whether this process may still start any. `hooks` are those of plugins.
+    start a job by themselves, whether this process may still start any. `hooks` are those of plugins. How far jobs have
+    got is told to `report_progress`, in the job's own thread.
     """
 
     def __init__(
@@ -66,8 +71,10 @@ class Executor:
         on_no_thread: Callable[[], None],
         may_start: Callable[[], bool],
         hooks: LoopDispatch,
+        report_progress: ReportProgress,
     ) -> None:
         self._app = app
+        self._report_progress = report_progress
         self._slots = slots
         self._on_ended = on_ended
         self._on_no_thread = on_no_thread
@@ -82,7 +89,7 @@ class Executor:
         self._wraps = hooks.has("job_context")
         self._hooked = self._wraps or self._on_started is not None
         self._keeps_exceptions = any(map(hooks.has, _TOLD_OF_EXCEPTIONS))
-        self._unlimited = Run(self._context)
+        self._unlimited = Run(self._context, self._app, self._report_progress)
         self._limited: dict[int, LimitedRun] = {}
         self._limits = limits_of(app)
         self._for_threads = {task.name for task in app.registry if not task.is_async} - self._limits.keys()
@@ -124,7 +131,9 @@ class Executor:
         slot = self._free.pop()
         run = self._unlimited
         if self._limits and (limit := self._limits.get(job.task)) is not None:
-            run = self._limited[slot] = LimitedRun(self._context, limit, job, slot, self._slots, self._on_timeout)
+            run = self._limited[slot] = LimitedRun(
+                self._context, self._app, self._report_progress, limit, job, slot, self._slots, self._on_timeout
+            )
         self._slots.take(slot, job)
         task = instead or self._app.registry[job.task]
         if task.is_async:
@@ -174,7 +183,7 @@ class Executor:
             reason: what handlers are told, in the error of `ctx.abort`.
         """
         error = JobAbortedError(reason)
-        asked, self._unlimited = self._unlimited, Run(self._context)
+        asked, self._unlimited = self._unlimited, Run(self._context, self._app, self._report_progress)
         for run in (asked, *self._limited.values()):
             run.ask_to_stop(error)
         for running in self._tasks.values():
@@ -211,24 +220,33 @@ class Executor:
         enter_job(job)
         began = time.monotonic()
         try:
-            seen, outcome = self._seen(task, job)
-            if outcome is None:
-                if transactional:
-                    with job_transaction(self._app, job) as connection:
-                        self._call(seen, task, _arguments(task, seen, run, connection))
-                elif self._hooked:
-                    self._call(seen, task, _arguments(task, seen, run))
-                else:
-                    _call(task, _arguments(task, seen, run))
-                outcome = SUCCESS
+            seen, payload = read_job(task, job, self._codec)
+            if transactional:
+                outcome = self._run_in_transaction(seen, task, payload, run)
+            else:
+                result = self._call(seen, task, arguments(task, seen, payload, run))
+                outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
-            return self._failure(job, run, error, began)
+            return self._failure(job, task, run, error, began)
         if run.deadline is not None:
             run.end()
         return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS, began)
 
-    def _failure(self, job: Job, run: Run, error: BaseException, began: float) -> Completion:
-        outcome = run.outcome_of(error)
+    def _run_in_transaction(self, job: Job, task: AnyTask, payload: Any, run: Run) -> Outcome:
+        outcome = SUCCESS
+        with job_transaction(self._app, job) as connection:
+            transaction.set(connection)
+            result = self._call(job, task, arguments(task, job, payload, run, connection))
+            if result is not None:
+                outcome = self._outcome_of(task, job, payload, result)
+                undo_unless_success(outcome)
+        return outcome
+
+    def _failure(self, job: Job, task: AnyTask, run: Run, error: BaseException, began: float) -> Completion:
+        if isinstance(error, InvalidPayload):
+            outcome = error.outcome
+        else:
+            outcome = outcome_of_error(task, job, error, run.abort.error)
         if run.deadline is not None:
             run.end()
         seconds = time.monotonic() - began
@@ -237,62 +255,57 @@ class Executor:
             job, outcome, seconds, False, began, error if self._keeps_exceptions else None, timed_out=timed_out
         )
 
-    def _call(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> None:
-        """Call a plain handler, with what plugins have around it."""
-        if self._on_started is not None:
-            self._on_started(job=job)
-        if self._wraps:
-            with self._hooks.wrap("job_context", job=job, task=task):
-                _call(task, arguments)
-        else:
-            _call(task, arguments)
+    def _outcome_of(self, task: AnyTask, job: Job, payload: Any, result: Any) -> Outcome:
+        return outcome_of_result(task, job, payload, result, self._codec)
 
-    async def _call_async(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> None:
+    def _call(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> Any:
+        """Call a plain handler, with what plugins have around it."""
+        if not self._hooked:
+            return call(task, arguments)
         if self._on_started is not None:
             self._on_started(job=job)
-        if self._wraps:
-            with self._hooks.wrap("job_context", job=job, task=task):
-                await _call_async(task, arguments)
-        else:
-            await _call_async(task, arguments)
+        if not self._wraps:
+            return call(task, arguments)
+        with self._hooks.wrap("job_context", job=job, task=task):
+            return call(task, arguments)
+
+    async def _call_async(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> Any:
+        if self._on_started is not None:
+            self._on_started(job=job)
+        if not self._wraps:
+            return await call_async(task, arguments)
+        with self._hooks.wrap("job_context", job=job, task=task):
+            return await call_async(task, arguments)
 
     async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
         enter_job(job)
         began = time.monotonic()
         try:
-            seen, outcome = self._seen(task, job)
-            if outcome is None:
-                if transactional:
-                    async with async_job_transaction(self._app, job) as connection:
-                        await self._call_async(seen, task, _arguments(task, seen, run, connection))
-                elif self._hooked:
-                    await self._call_async(seen, task, _arguments(task, seen, run))
-                else:
-                    await _call_async(task, _arguments(task, seen, run))
-                outcome = SUCCESS
+            seen, payload = read_job(task, job, self._codec)
+            if transactional:
+                outcome = await self._run_in_async_transaction(seen, task, payload, run)
+            else:
+                given = arguments(task, seen, payload, run)
+                result = await (self._call_async(seen, task, given) if self._hooked else call_async(task, given))
+                outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
-            self._end(slot, self._failure(job, run, error, began))
+            self._end(slot, self._failure(job, task, run, error, began))
             return
         if run.deadline is not None:
             run.end()
         written = transactional and outcome is SUCCESS
         self._end(slot, Completion(job, outcome, time.monotonic() - began, written, began))
 
-    def _seen(self, task: AnyTask, job: Job) -> tuple[Job, Outcome | None]:
-        """Decode a payload that the handler can see.
-
-        Returns:
-            The job as the handler sees it, and what becomes of it if its payload can never be decoded.
-        """
-        if task.takes_payload or task.takes_context:
-            try:
-                seen = job if self._codec is None else decoded(job, self._codec)
-                _ = seen.payload
-            except PayloadError as error:
-                return job, Outcome(OutcomeKind.FAIL, describe(error))
-            return seen, None
-        return job, None
+    async def _run_in_async_transaction(self, job: Job, task: AnyTask, payload: Any, run: Run) -> Outcome:
+        outcome = SUCCESS
+        async with async_job_transaction(self._app, job) as connection:
+            transaction.set(connection)
+            result = await self._call_async(job, task, arguments(task, job, payload, run, connection))
+            if result is not None:
+                outcome = self._outcome_of(task, job, payload, result)
+                undo_unless_success(outcome)
+        return outcome
 
     def _end(self, slot: int | None, completion: Completion) -> None:
         """Hand a completion over to the loop, from any thread, and the slot, unless that has its next job."""
@@ -351,31 +364,3 @@ class _Threads:
         while True:
             self._run(self._queue.get())
             self._idle.release()
-
-
-def _arguments(task: AnyTask, job: Job, run: Run, connection: Any = None) -> tuple[Any, ...]:
-    if task.takes_context:
-        context = JobContext(job, connection, _task_log, run.abort, run.deadline)
-        return (job.payload, context) if task.takes_payload else (context,)
-    return (job.payload,) if task.takes_payload else ()
-
-
-def _call(task: AnyTask, arguments: tuple[Any, ...]) -> None:
-    forks = forked.forks
-    try:
-        result = task.handler(*arguments)
-    finally:
-        if forked.forks != forks:
-            end_forked_child()
-    if result is not None and inspect.iscoroutine(result):
-        result.close()
-        raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; declare it with `async def`")
-
-
-async def _call_async(task: AnyTask, arguments: tuple[Any, ...]) -> None:
-    forks = forked.forks
-    try:
-        await task.handler(*arguments)
-    finally:
-        if forked.forks != forks:
-            end_forked_child()

@@ -20,7 +20,7 @@ def describe(error: BaseException, summary: str | None = None) -> str:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
         frames = frames.tb_next
     if summary is None:
-        summary = _summary(error)
+        summary = summarize(error)
     if frames is None:
         return summary
     try:
@@ -40,7 +40,8 @@ def trace_of(description: str) -> str | None:
     return description.partition("\n\n")[2] or None
 
 
-def _summary(error: BaseException) -> str:
+def summarize(error: BaseException) -> str:
+    """Return an error's type and text in one line, as PostgreSQL can store them."""
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"

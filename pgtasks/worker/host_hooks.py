@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pgtasks.hookdata import HostInfo, LostJob, ProcessInfo, ProcessState
-from pgtasks.worker.decisions import outcome_of, read_decision
+from pgtasks.worker.decisions import read_decision
 from pgtasks.worker.zygotes import describe_status
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class HostHooks:
             )
         )
         return {
-            claim: outcome_of(decision, errors[claim])
+            claim: decision.outcome(errors[claim])
             for claim, decision in zip(errors, decisions, strict=True)
             if decision is not None
         }

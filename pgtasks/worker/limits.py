@@ -17,19 +17,17 @@ import contextlib
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgtasks.context import Abort
+from pgtasks.context import Abort, running
 from pgtasks.database.loans import Loans, current_loans
 from pgtasks.errors import JobTimeoutError
-from pgtasks.job import RETURN, Outcome, OutcomeKind
 from pgtasks.logs import get_logger
-from pgtasks.worker.failure import describe
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable
 
     from pgtasks.app import App
     from pgtasks.errors import JobAbortedError
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
     from pgtasks.worker.slots import ProcessSlots
 
 log = get_logger("pgtasks.worker")
+
+ReportProgress = Callable[["Job", float, "float | None", "str | None"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,28 @@ class Run:
 
     Args:
         context: what the job's own context is copied from.
+        app: the application.
+        report_progress: takes note of how far a job has got.
         deadline: when the job will be asked, by `time.monotonic`, if it has a limit.
     """
 
-    __slots__ = ("_loans", "abort", "context", "deadline", "task")
+    __slots__ = ("_loans", "abort", "app", "context", "deadline", "report_progress", "task")
 
-    def __init__(self, context: contextvars.Context, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        context: contextvars.Context,
+        app: App,
+        report_progress: ReportProgress,
+        deadline: float | None = None,
+    ) -> None:
+        self.app = app
+        self.report_progress = report_progress
         self.abort = _Switch()
         self.deadline = deadline
         self._loans = Loans()
         self.context = context.copy()
         self.context.run(current_loans.set, self._loans)
+        self.context.run(running.set, self)
         self.task: asyncio.Task[None] | None = None
         """The task that runs an `async def` handler, if the job has a limit."""
 
@@ -98,15 +109,6 @@ class Run:
             with contextlib.suppress(RuntimeError):
                 threading.Thread(target=self._loans.cancel, name="pgtasks-cancel", daemon=True).start()
 
-    def outcome_of(self, error: BaseException) -> Outcome:
-        """Return what became of a job that has raised `error`."""
-        asked = self.abort.error
-        if asked is None:
-            return Outcome(OutcomeKind.RETRY, describe(error))
-        if isinstance(asked, JobTimeoutError):
-            return Outcome(OutcomeKind.RETRY, describe(error, f"JobTimeoutError: {asked}"))
-        return RETURN
-
 
 class LimitedRun(Run):
     """The run of a job that has a time limit, from its start on."""
@@ -116,6 +118,8 @@ class LimitedRun(Run):
     def __init__(
         self,
         context: contextvars.Context,
+        app: App,
+        report_progress: ReportProgress,
         limit: Limit,
         job: Job,
         slot: int,
@@ -124,7 +128,7 @@ class LimitedRun(Run):
     ) -> None:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        super().__init__(context, now + limit.timeout)
+        super().__init__(context, app, report_progress, now + limit.timeout)
         self._limit = limit
         self._on_timeout = on_timeout
         self._job = job

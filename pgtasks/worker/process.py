@@ -98,7 +98,14 @@ class WorkerProcess:
             # Each of their jobs has a connection for as long as it runs, and may want another one meanwhile.
             app.database.make_room(2 * settings.concurrency)
         self._executor = Executor(
-            app, settings.concurrency, slots, self._ended, self._on_no_thread, lambda: self._heartbeats.fresh, hooks
+            app,
+            settings.concurrency,
+            slots,
+            self._ended,
+            self._on_no_thread,
+            lambda: self._heartbeats.fresh,
+            hooks,
+            self._report_progress,
         )
         self._admission = Admission(hooks, self._loop, self._pump, self._refused, self._on_no_answer)
         self._decisions = Decisions(hooks, self._loop, self._write)
@@ -286,6 +293,8 @@ class WorkerProcess:
         # The supervisor may be gone, or so busy that the socket is full of hints: both are noticed elsewhere.
         with contextlib.suppress(OSError):
             self._control.send(message)
+
+    def _report_progress(self, job: Job, done: float, total: float | None, note: str | None) -> None: ...
 
     def _ended(self, completions: list[Completion]) -> None:
         if self._decisions.active:

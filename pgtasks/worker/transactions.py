@@ -13,16 +13,17 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from pgtasks.database import run, run_async
+from pgtasks.job import SUCCESS
 from pgtasks.queue.finish import finish_in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    import psycopg
-
     from pgtasks.app import App
-    from pgtasks.job import Job
+    from pgtasks.job import Job, Outcome
 
 
 class LostClaimError(Exception):
@@ -47,6 +48,12 @@ async def async_job_transaction(app: App, job: Job) -> AsyncIterator[psycopg.Asy
     async with app.async_connection() as connection, connection.transaction():
         yield connection
         _expect_held(job, await run_async(connection, finish_in_transaction(app.statements, job)))
+
+
+def undo_unless_success(outcome: Outcome) -> None:
+    """Have the transaction of the block undone, without an error, unless the job has succeeded."""
+    if outcome is not SUCCESS:
+        raise psycopg.Rollback
 
 
 def _expect_held(job: Job, held: bool) -> None:

@@ -65,14 +65,14 @@ async def asynchronous(payload: dict[str, Any], ctx: JobContext) -> None:
 @task(transactional=True)
 def book(payload: dict[str, Any], ctx: JobContext) -> None:
     """Writes into the queue's own database, in the transaction that ends the job."""
-    ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    ctx.transaction.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
     time.sleep(payload["seconds"])
 
 
 @task(transactional=True)
 async def book_async(payload: dict[str, Any], ctx: JobContext) -> None:
     """Does the same on the event loop."""
-    await ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    await ctx.transaction.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
     await asyncio.sleep(payload["seconds"])
 
 
@@ -129,5 +129,5 @@ TROUBLES: dict[str, Callable[[], None]] = {
 @task(transactional=True)
 def fork_and_book(payload: dict[str, Any], ctx: JobContext) -> None:
     """Forks in the middle of its transaction and goes on in both processes."""
-    ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    ctx.transaction.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
     os.fork()

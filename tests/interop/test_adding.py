@@ -42,7 +42,7 @@ DETAILS = """
 
 
 @pytest.fixture
-def node_note(database: str) -> Iterator[Task[[Any], None]]:
+def node_note(database: str) -> Iterator[Task[Any, ..., Any]]:
     """A task that Python only knows by name, so as to add its jobs."""
     app = App(registry=Registry(), database_url=database)
 
@@ -62,7 +62,7 @@ def test_its_payloads_reach_our_tasks_intact(db: Shared, graphile: Graphile, sta
     assert received == [PAYLOAD, PAYLOAD, ARRAY]
 
 
-def test_our_payloads_reach_its_tasks_intact(db: Shared, node_note: Task[[Any], None], start_node: StartNode) -> None:
+def test_our_payloads_reach_its_tasks_intact(db: Shared, node_note: Task[Any, ..., Any], start_node: StartNode) -> None:
     jobs = [node_note.defer(PAYLOAD), *node_note.defer_many([PAYLOAD, ARRAY])]
     start_node()
     for job in jobs:
@@ -71,7 +71,7 @@ def test_our_payloads_reach_its_tasks_intact(db: Shared, node_note: Task[[Any], 
 
 
 def test_what_either_says_of_a_job_is_stored_alike(
-    db: Shared, graphile: Graphile, node_note: Task[[Any], None]
+    db: Shared, graphile: Graphile, node_note: Task[Any, ..., Any]
 ) -> None:
     its = {
         "queueName": "queue 'ö'",
@@ -102,7 +102,7 @@ def test_what_either_says_of_a_job_is_stored_alike(
 
 
 def test_a_key_means_the_same_job_to_both_in_every_mode(
-    db: Shared, graphile: Graphile, node_note: Task[[Any], None]
+    db: Shared, graphile: Graphile, node_note: Task[Any, ..., Any]
 ) -> None:
     modes: tuple[JobKeyMode, ...] = ("replace", "preserve_run_at", "unsafe_dedupe")
 

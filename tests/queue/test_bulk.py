@@ -52,7 +52,7 @@ def call(request: pytest.FixtureRequest) -> Iterator[Caller]:
 
 
 @pytest.fixture
-def send(app: App) -> Task[..., Any]:
+def send(app: App) -> Task[Any, ..., Any]:
     @app.task
     def send(payload: Any) -> None: ...
 
@@ -75,7 +75,9 @@ def raise_after(jobs: Iterable[Any], error: BaseException) -> Iterator[Any]:
 @every
 @odd
 @pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 5 * BATCH, 5 * BATCH + 7])
-def test_any_number_of_jobs_is_added_in_order(call: Caller, send: Task[..., Any], queue: Queue, count: int) -> None:
+def test_any_number_of_jobs_is_added_in_order(
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, count: int
+) -> None:
     jobs = call(send, "defer_many", iter(range(count)))
     assert [job.payload for job in jobs] == list(range(count))
     assert [job.id for job in jobs] == queue.values("select id from {gw}._private_jobs order by id")
@@ -83,7 +85,7 @@ def test_any_number_of_jobs_is_added_in_order(call: Caller, send: Task[..., Any]
 
 
 def test_how_many_there_are_is_all_that_is_returned_where_that_is_wanted(
-    call: Caller, send: Task[..., Any], app: App, queue: Queue
+    call: Caller, send: Task[Any, ..., Any], app: App, queue: Queue
 ) -> None:
     assert call(send, "defer_many", iter(range(35)), returning=False) == 35
     keyed = [send.spec(number, job_key=str(number % 7)) for number in range(35)]
@@ -100,12 +102,12 @@ def test_no_jobs_are_nothing_to_do(call: Caller) -> None:
 
 
 @every
-def test_all_jobs_of_a_call_are_added_by_one_transaction(call: Caller, send: Task[..., Any], queue: Queue) -> None:
+def test_all_jobs_of_a_call_are_added_by_one_transaction(call: Caller, send: Task[Any, ..., Any], queue: Queue) -> None:
     call(send, "defer_many", range(35))
     assert queue.value("select count(distinct (xmin::text, run_at, created_at)) from {gw}._private_jobs") == 1
 
 
-def test_jobs_may_come_from_an_asynchronous_iterable(send: Task[..., Any], app: App, queue: Queue) -> None:
+def test_jobs_may_come_from_an_asynchronous_iterable(send: Task[Any, ..., Any], app: App, queue: Queue) -> None:
     async def payloads() -> AsyncIterator[int]:
         for number in range(35):
             await asyncio.sleep(0)
@@ -121,7 +123,7 @@ def test_jobs_may_come_from_an_asynchronous_iterable(send: Task[..., Any], app: 
         send.defer_many(payloads())  # type: ignore[call-overload]
 
 
-def test_what_cannot_be_added_is_named(call: Caller, send: Task[..., Any], app: App, queue: Queue) -> None:
+def test_what_cannot_be_added_is_named(call: Caller, send: Task[Any, ..., Any], app: App, queue: Queue) -> None:
     @app.task(name="resize")
     def resize() -> None: ...
 
@@ -142,7 +144,7 @@ def test_what_cannot_be_added_is_named(call: Caller, send: Task[..., Any], app: 
 
 @pytest.mark.parametrize("returning", [True, False])
 def test_a_payload_that_json_cannot_hold_undoes_them_all_and_is_named(
-    call: Caller, send: Task[..., Any], queue: Queue, returning: bool
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, returning: bool
 ) -> None:
     read: list[int] = []
 
@@ -165,7 +167,7 @@ def test_a_payload_that_json_cannot_hold_undoes_them_all_and_is_named(
 )
 @pytest.mark.parametrize("keyed", [False, True])
 def test_what_an_iterator_raises_passes_and_undoes_them_all(
-    call: Caller, send: Task[..., Any], queue: Queue, error: BaseException, keyed: bool
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, error: BaseException, keyed: bool
 ) -> None:
     jobs = (send.spec(number, job_key=str(number) if keyed else None) for number in range(35))
     with pytest.raises(type(error)) as caught:
@@ -176,7 +178,7 @@ def test_what_an_iterator_raises_passes_and_undoes_them_all(
     assert call(send, "defer_many", range(35), returning=False) == 35
 
 
-def test_an_error_of_the_servers_undoes_them_all(call: Caller, send: Task[..., Any], queue: Queue) -> None:
+def test_an_error_of_the_servers_undoes_them_all(call: Caller, send: Task[Any, ..., Any], queue: Queue) -> None:
     queue.run("alter table {gw}._private_jobs add check (payload::text <> '30')")
     with pytest.raises(pg.CheckViolation):
         call(send, "defer_many", range(35))
@@ -184,7 +186,7 @@ def test_an_error_of_the_servers_undoes_them_all(call: Caller, send: Task[..., A
 
 
 def test_an_interrupt_while_the_server_works_undoes_them_all(
-    send: Task[..., Any], app: App, queue: Queue, other: Queue
+    send: Task[Any, ..., Any], app: App, queue: Queue, other: Queue
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -206,7 +208,7 @@ def test_an_interrupt_while_the_server_works_undoes_them_all(
 
 @pytest.mark.parametrize("own", [False, True], ids=["pooled", "own"])
 def test_a_cancellation_while_the_server_works_undoes_them_all(
-    send: Task[..., Any], app: App, queue: Queue, other: Queue, database: str, own: bool
+    send: Task[Any, ..., Any], app: App, queue: Queue, other: Queue, database: str, own: bool
 ) -> None:
     async def add() -> None:
         connection = await psycopg.AsyncConnection.connect(database, autocommit=True) if own else None
@@ -234,7 +236,7 @@ def is_waiting(observer: Queue) -> bool:
     return waiting
 
 
-def test_a_connection_that_is_lost_is_told_of(call: Caller, send: Task[..., Any], queue: Queue) -> None:
+def test_a_connection_that_is_lost_is_told_of(call: Caller, send: Task[Any, ..., Any], queue: Queue) -> None:
     def payloads() -> Iterator[int]:
         yield from range(25)
         queue.run(
@@ -253,7 +255,7 @@ def test_a_connection_that_is_lost_is_told_of(call: Caller, send: Task[..., Any]
 
 
 def test_jobs_join_the_transaction_that_is_open(
-    call: Caller, send: Task[..., Any], queue: Queue, database: str
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, database: str
 ) -> None:
     own = call.connect(database)
     call.own(own, "execute", "create table note (n int)")
@@ -265,7 +267,7 @@ def test_jobs_join_the_transaction_that_is_open(
 
 @pytest.mark.parametrize("count", [5, 35])
 def test_jobs_begin_the_transaction_of_a_connection_that_has_none(
-    call: Caller, send: Task[..., Any], queue: Queue, database: str, count: int
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, database: str, count: int
 ) -> None:
     own = call.connect(database)
     call(send, "defer_many", range(count), connection=own)
@@ -279,7 +281,7 @@ def test_jobs_begin_the_transaction_of_a_connection_that_has_none(
 
 @pytest.mark.parametrize("count", [5, 35])
 def test_with_autocommit_jobs_are_committed_when_the_call_ends(
-    call: Caller, send: Task[..., Any], queue: Queue, database: str, count: int
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, database: str, count: int
 ) -> None:
     own = call.connect(database, autocommit=True)
     call(send, "defer_many", range(count), connection=own)
@@ -294,7 +296,7 @@ def test_with_autocommit_jobs_are_committed_when_the_call_ends(
 
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_of_a_call_that_fails_nothing_is_left_in_the_callers_transaction_which_goes_on(
-    call: Caller, send: Task[..., Any], queue: Queue, database: str, autocommit: bool
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, database: str, autocommit: bool
 ) -> None:
     own = call.connect(database, autocommit=autocommit)
     with call.transaction(own):
@@ -309,7 +311,7 @@ def test_of_a_call_that_fails_nothing_is_left_in_the_callers_transaction_which_g
 
 
 def test_a_transaction_that_has_failed_is_named_before_any_job_is_taken(
-    call: Caller, send: Task[..., Any], app: App, queue: Queue, database: str
+    call: Caller, send: Task[Any, ..., Any], app: App, queue: Queue, database: str
 ) -> None:
     own = call.connect(database)
     with pytest.raises(pg.DivisionByZero):
@@ -328,7 +330,7 @@ def test_a_transaction_that_has_failed_is_named_before_any_job_is_taken(
 
 @pytest.mark.parametrize("count", [5, 35])
 def test_a_connection_that_is_closed_is_the_callers_error(
-    call: Caller, send: Task[..., Any], database: str, count: int
+    call: Caller, send: Task[Any, ..., Any], database: str, count: int
 ) -> None:
     own = call.connect(database)
     call.own(own, "close")
@@ -337,7 +339,7 @@ def test_a_connection_that_is_closed_is_the_callers_error(
 
 
 def test_the_jobs_may_be_read_from_the_connection_that_they_are_added_on(
-    send: Task[..., Any], queue: Queue, database: str
+    send: Task[Any, ..., Any], queue: Queue, database: str
 ) -> None:
     with psycopg.connect(database) as own, own.cursor("users") as cursor:
         cursor.itersize = 7
@@ -346,7 +348,7 @@ def test_the_jobs_may_be_read_from_the_connection_that_they_are_added_on(
     assert numbers(queue) == list(range(35))
 
 
-def test_a_call_within_a_call_is_part_of_it(send: Task[..., Any], queue: Queue, database: str) -> None:
+def test_a_call_within_a_call_is_part_of_it(send: Task[Any, ..., Any], queue: Queue, database: str) -> None:
     def jobs(own: psycopg.Connection[Any], depth: int) -> Iterator[JobSpec]:
         for number in range(25):
             yield send.spec(number, job_key=f"{depth} {number}")
@@ -359,7 +361,7 @@ def test_a_call_within_a_call_is_part_of_it(send: Task[..., Any], queue: Queue, 
     assert numbers(queue) == list(range(25)) * 3
 
 
-def test_a_pipeline_of_the_callers_is_joined(send: Task[..., Any], queue: Queue, database: str) -> None:
+def test_a_pipeline_of_the_callers_is_joined(send: Task[Any, ..., Any], queue: Queue, database: str) -> None:
     with psycopg.connect(database) as own, own.pipeline():
         send.defer_many(range(35), connection=own)
         send.defer(35, connection=own)
@@ -369,7 +371,7 @@ def test_a_pipeline_of_the_callers_is_joined(send: Task[..., Any], queue: Queue,
 @pytest.mark.parametrize("level", ["REPEATABLE_READ", "SERIALIZABLE"])
 @pytest.mark.parametrize("known", [True, False])
 def test_jobs_are_added_at_any_isolation_level(
-    send: Task[..., Any], queue: Queue, database: str, level: str, known: bool
+    send: Task[Any, ..., Any], queue: Queue, database: str, level: str, known: bool
 ) -> None:
     if known:
         send.defer(-1)
@@ -386,7 +388,7 @@ def test_jobs_are_added_at_any_isolation_level(
 @every
 @odd
 def test_of_jobs_with_the_same_key_the_later_wins_wherever_they_are(
-    call: Caller, send: Task[..., Any], app: App, queue: Queue
+    call: Caller, send: Task[Any, ..., Any], app: App, queue: Queue
 ) -> None:
     there = call(send, "defer", [0], job_key="there")
     specs = [JobSpec(task=f"t{n % 3}", payload=n, queue=f"q{n % 2}" if n % 5 else None) for n in range(20)]
@@ -412,7 +414,7 @@ def test_of_jobs_with_the_same_key_the_later_wins_wherever_they_are(
 
 
 @pytest.mark.parametrize("mode", ["replace", "preserve_run_at"])
-def test_the_mode_holds_for_all_batches(call: Caller, send: Task[..., Any], mode: JobKeyMode) -> None:
+def test_the_mode_holds_for_all_batches(call: Caller, send: Task[Any, ..., Any], mode: JobKeyMode) -> None:
     first = call(send, "defer", job_key="9", delay=60)
     specs = [send.spec(job_key=str(number), job_key_mode=mode) for number in range(15)]
     jobs = call(send, "defer_many", [*range(20), *specs])
@@ -434,7 +436,7 @@ def both_at_once(add: Callable[[Iterable[Any]], int], first: list[Any], second: 
 
 @pytest.mark.parametrize("there_before", [False, True])
 def test_calls_with_the_same_keys_in_opposite_order_wait_for_each_other(
-    send: Task[..., Any], queue: Queue, there_before: bool
+    send: Task[Any, ..., Any], queue: Queue, there_before: bool
 ) -> None:
     specs = [send.spec([1], job_key=str(number)) for number in range(50)]
     if there_before:
@@ -466,7 +468,9 @@ def test_calls_with_the_same_new_names_in_opposite_order_wait_for_each_other(
     assert {row["name"]: row["n"] for row in found if row["name"] != "known"} == dict.fromkeys(names, 2)
 
 
-def test_a_call_that_takes_long_holds_up_nobody_who_adds_the_same(send: Task[..., Any], app: App, queue: Queue) -> None:
+def test_a_call_that_takes_long_holds_up_nobody_who_adds_the_same(
+    send: Task[Any, ..., Any], app: App, queue: Queue
+) -> None:
     app.add_job("send", job_key="there")
 
     def jobs() -> Iterator[Any]:
@@ -479,7 +483,7 @@ def test_a_call_that_takes_long_holds_up_nobody_who_adds_the_same(send: Task[...
     assert len(send.defer_many(jobs())) == 25
 
 
-def test_the_first_call_for_a_task_registers_it_beforehand(send: Task[..., Any], queue: Queue) -> None:
+def test_the_first_call_for_a_task_registers_it_beforehand(send: Task[Any, ..., Any], queue: Queue) -> None:
     def payloads() -> Iterator[int]:
         yield from range(25)
         assert queue.values("select identifier from {gw}._private_tasks") == ["send"]
@@ -491,7 +495,7 @@ def test_the_first_call_for_a_task_registers_it_beforehand(send: Task[..., Any],
 
 
 @pytest.mark.parametrize("count", [1, 5, 35])
-def test_a_call_sends_one_notification(call: Caller, send: Task[..., Any], queue: Queue, count: int) -> None:
+def test_a_call_sends_one_notification(call: Caller, send: Task[Any, ..., Any], queue: Queue, count: int) -> None:
     queue.listen()
     call(send, "defer_many", range(count))
     assert queue.counts_heard() == [count]
@@ -501,7 +505,7 @@ def test_a_call_sends_one_notification(call: Caller, send: Task[..., Any], queue
 
 @pytest.mark.parametrize("key", [None, "k"])
 def test_a_call_sends_none_where_that_is_wanted(
-    call: Caller, send: Task[..., Any], app: App, queue: Queue, key: str | None
+    call: Caller, send: Task[Any, ..., Any], app: App, queue: Queue, key: str | None
 ) -> None:
     queue.listen()
     for count in (5, 35):
@@ -579,7 +583,9 @@ def test_jobs_are_stored_and_returned_as_if_each_was_added_by_itself(
     assert [app.jobs.get(job.id) for job in singly] == singly
 
 
-def test_a_connection_in_another_encoding_changes_nothing(send: Task[..., Any], queue: Queue, database: str) -> None:
+def test_a_connection_in_another_encoding_changes_nothing(
+    send: Task[Any, ..., Any], queue: Queue, database: str
+) -> None:
     with psycopg.connect(database, client_encoding="latin1") as own:
         jobs = send.defer_many([{"name": "Åda"}, send.spec({"name": "Åda"}, queue="größer")], connection=own)
         own.commit()
@@ -605,7 +611,7 @@ def peak(call: Callable[[], object]) -> int:
 @pytest.mark.usefixtures("full_batches")
 @pytest.mark.parametrize("keyed", [False, True], ids=["unkeyed", "keyed"])
 def test_memory_does_not_grow_with_the_number_of_jobs(
-    call: Caller, send: Task[..., Any], queue: Queue, keyed: bool
+    call: Caller, send: Task[Any, ..., Any], queue: Queue, keyed: bool
 ) -> None:
     def add(count: int) -> None:
         jobs = (send.spec({"n": n}, job_key=str(n)) if keyed else {"n": n} for n in range(count))
@@ -620,7 +626,7 @@ def test_memory_does_not_grow_with_the_number_of_jobs(
 
 
 @pytest.mark.usefixtures("full_batches")
-def test_memory_does_not_grow_with_the_size_of_jobs(call: Caller, send: Task[..., Any], queue: Queue) -> None:
+def test_memory_does_not_grow_with_the_size_of_jobs(call: Caller, send: Task[Any, ..., Any], queue: Queue) -> None:
     payloads = ("x" * 200_000 for _ in range(500))
     assert peak(lambda: call(send, "defer_many", payloads, returning=False)) < 24 * MEGABYTE
     assert queue.value("select count(*) from {gw}._private_jobs where length(payload::text) = 200002") == 500

@@ -37,7 +37,7 @@ TOMORROW = dt.datetime(2040, 2, 29, 12, 30, 0, 123456, tzinfo=dt.timezone(dt.tim
 
 
 @pytest.fixture
-def mail(app: App) -> Task[..., Any]:
+def mail(app: App) -> Task[Any, ..., Any]:
     @app.task(queue="mail", priority=3, max_attempts=7, flags=["smtp"])
     def send(payload: Any) -> None: ...
 
@@ -45,7 +45,7 @@ def mail(app: App) -> Task[..., Any]:
 
 
 @pytest.fixture
-def plain(app: App) -> Task[..., Any]:
+def plain(app: App) -> Task[Any, ..., Any]:
     @app.task
     def plain_task(payload: Any) -> None: ...
 
@@ -69,11 +69,11 @@ def count(connection: psycopg.Connection, schema: str) -> int:
     return int(row[0])
 
 
-def blocking(task: Task[..., Any], *arguments: Any, **options: Any) -> Job:
+def blocking(task: Task[Any, ..., Any], *arguments: Any, **options: Any) -> Job:
     return task.defer(*arguments, **options)
 
 
-def asynchronous(task: Task[..., Any], *arguments: Any, **options: Any) -> Job:
+def asynchronous(task: Task[Any, ..., Any], *arguments: Any, **options: Any) -> Job:
     return asyncio.run(task.defer_async(*arguments, **options))
 
 
@@ -84,7 +84,7 @@ both = pytest.mark.parametrize("defer", [blocking, asynchronous])
 @odd
 @both
 def test_all_options_are_stored_as_given_and_returned(
-    mail: Task[..., Any], connection: psycopg.Connection, schema: str, defer: Callable[..., Job]
+    mail: Task[Any, ..., Any], connection: psycopg.Connection, schema: str, defer: Callable[..., Job]
 ) -> None:
     job = defer(
         mail, {"to": "Åda"}, job_key="k", queue="q", run_at=TOMORROW, priority=-5, max_attempts=2, flags=["b", "a"]
@@ -103,7 +103,7 @@ def test_all_options_are_stored_as_given_and_returned(
 
 @both
 def test_what_is_not_said_comes_from_the_task_and_then_from_the_database(
-    mail: Task[..., Any], plain: Task[..., Any], defer: Callable[..., Job]
+    mail: Task[Any, ..., Any], plain: Task[Any, ..., Any], defer: Callable[..., Job]
 ) -> None:
     job = defer(mail)
     assert (job.queue, job.priority, job.max_attempts, job.flags, job.payload) == ("mail", 3, 7, ("smtp",), {})
@@ -120,7 +120,7 @@ def test_a_delay_counts_from_the_databases_clock(app: App, connection: psycopg.C
 
 @every
 def test_a_job_joins_the_callers_transaction(
-    plain: Task[..., Any], connection: psycopg.Connection, database: str, schema: str
+    plain: Task[Any, ..., Any], connection: psycopg.Connection, database: str, schema: str
 ) -> None:
     with psycopg.connect(database) as own:
         plain.defer(connection=own)
@@ -134,7 +134,7 @@ def test_a_job_joins_the_callers_transaction(
 
 @every
 def test_a_job_joins_the_callers_asynchronous_transaction(
-    plain: Task[..., Any], connection: psycopg.Connection, database: str, schema: str
+    plain: Task[Any, ..., Any], connection: psycopg.Connection, database: str, schema: str
 ) -> None:
     async def add() -> None:
         async with await psycopg.AsyncConnection.connect(database) as own:
@@ -149,7 +149,7 @@ def test_a_job_joins_the_callers_asynchronous_transaction(
     assert count(connection, schema) == 1
 
 
-def test_the_callers_connection_is_left_as_it_was(plain: Task[..., Any], database: str) -> None:
+def test_the_callers_connection_is_left_as_it_was(plain: Task[Any, ..., Any], database: str) -> None:
     with psycopg.connect(database, autocommit=True, row_factory=psycopg.rows.dict_row) as own:
         plain.defer({"n": 1}, connection=own)
         assert own.execute("""select '{"a": 0.5}'::json as j""").fetchone() == {"j": {"a": 0.5}}
@@ -157,7 +157,7 @@ def test_the_callers_connection_is_left_as_it_was(plain: Task[..., Any], databas
 
 @pytest.mark.parametrize("bad", [{"a": {1}}, {1: 2}, float("nan"), [object()]])
 def test_a_payload_that_json_cannot_hold_is_refused_before_anything_is_sent(
-    plain: Task[..., Any], connection: psycopg.Connection, database: str, schema: str, bad: Any
+    plain: Task[Any, ..., Any], connection: psycopg.Connection, database: str, schema: str, bad: Any
 ) -> None:
     with psycopg.connect(database) as own:
         own.execute("select 1")
@@ -169,14 +169,14 @@ def test_a_payload_that_json_cannot_hold_is_refused_before_anything_is_sent(
     assert count(connection, schema) == 1
 
 
-def test_the_wrong_kind_of_connection_is_named(plain: Task[..., Any], connection: psycopg.Connection) -> None:
+def test_the_wrong_kind_of_connection_is_named(plain: Task[Any, ..., Any], connection: psycopg.Connection) -> None:
     with pytest.raises(JobOptionError, match=r"connection must be a psycopg\.AsyncConnection here, not psycopg"):
-        asyncio.run(plain.defer_async(connection=connection))  # type: ignore[arg-type]
+        asyncio.run(plain.defer_async(connection=connection))  # type: ignore[call-overload]
     with pytest.raises(JobOptionError, match=r"connection must be a psycopg\.Connection here, not builtins\.str"):
-        plain.defer(connection="host=localhost")  # type: ignore[arg-type]
+        plain.defer(connection="host=localhost")  # type: ignore[call-overload]
 
 
-def test_a_keyed_job_is_replaced(plain: Task[..., Any], connection: psycopg.Connection, schema: str) -> None:
+def test_a_keyed_job_is_replaced(plain: Task[Any, ..., Any], connection: psycopg.Connection, schema: str) -> None:
     first = plain.defer({"n": 1}, job_key="k", run_at=TOMORROW)
     second = plain.defer({"n": 2}, job_key="k")
     assert (second.id, second.revision, second.payload) == (first.id, 1, {"n": 2})
@@ -187,7 +187,7 @@ def test_a_keyed_job_is_replaced(plain: Task[..., Any], connection: psycopg.Conn
 
 @both
 def test_unsafe_dedupe_returns_the_job_that_is_there_with_its_own_names(
-    mail: Task[..., Any], plain: Task[..., Any], defer: Callable[..., Job]
+    mail: Task[Any, ..., Any], plain: Task[Any, ..., Any], defer: Callable[..., Job]
 ) -> None:
     first = defer(mail, {"n": 1}, job_key="k")
     second = defer(plain, {"n": 2}, job_key="k", job_key_mode="unsafe_dedupe")
@@ -196,14 +196,14 @@ def test_unsafe_dedupe_returns_the_job_that_is_there_with_its_own_names(
 
 @every
 @odd
-def test_many_jobs_are_added_in_order(plain: Task[..., Any], mail: Task[..., Any]) -> None:
+def test_many_jobs_are_added_in_order(plain: Task[Any, ..., Any], mail: Task[Any, ..., Any]) -> None:
     jobs = plain.defer_many({"n": number} for number in range(500))
     assert [job.payload["n"] for job in jobs] == list(range(500))
     assert [job.id for job in jobs] == sorted(job.id for job in jobs)
     assert {job.task for job in jobs} == {"plain_task"}
 
 
-def test_many_jobs_may_have_options_of_their_own(mail: Task[..., Any]) -> None:
+def test_many_jobs_may_have_options_of_their_own(mail: Task[Any, ..., Any]) -> None:
     jobs = mail.defer_many([{"n": 0}, mail.spec({"n": 1}, job_key="k", queue="other", delay=60), None])
     assert [(job.queue, job.key, job.payload) for job in jobs] == [
         ("mail", None, {"n": 0}),
@@ -213,7 +213,7 @@ def test_many_jobs_may_have_options_of_their_own(mail: Task[..., Any]) -> None:
     assert jobs[1].run_at - jobs[1].created_at == dt.timedelta(minutes=1)
 
 
-def test_jobs_with_one_key_in_a_call_become_one(plain: Task[..., Any]) -> None:
+def test_jobs_with_one_key_in_a_call_become_one(plain: Task[Any, ..., Any]) -> None:
     jobs = plain.defer_many([plain.spec([1], job_key="k"), plain.spec([2], job_key="k"), plain.spec([3])])
     assert sorted((job.key or "", job.payload) for job in jobs) == [("", [3]), ("k", [1, 2])]
 
@@ -230,7 +230,7 @@ def test_jobs_of_several_tasks_are_added_together(app: App) -> None:
     assert [job.task for job in jobs] == ["a", "b", "a"]
 
 
-def test_specs_that_cannot_be_added_together_are_refused(plain: Task[..., Any], mail: Task[..., Any]) -> None:
+def test_specs_that_cannot_be_added_together_are_refused(plain: Task[Any, ..., Any], mail: Task[Any, ..., Any]) -> None:
     with pytest.raises(JobOptionError, match="given a spec of task 'send'"):
         plain.defer_many([mail.spec()])
     with pytest.raises(JobOptionError, match="share one job_key_mode"):
@@ -241,7 +241,7 @@ def test_specs_that_cannot_be_added_together_are_refused(plain: Task[..., Any], 
         plain.defer_many([plain.spec(job_key="a", job_key_mode="unsafe_dedupe")])
 
 
-def test_no_jobs_are_no_statement(plain: Task[..., Any]) -> None:
+def test_no_jobs_are_no_statement(plain: Task[Any, ..., Any]) -> None:
     assert plain.defer_many([]) == []
     assert asyncio.run(plain.defer_many_async(iter(()))) == []
 

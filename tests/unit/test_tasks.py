@@ -195,16 +195,14 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pgtasks.app._Current.app", None)
 
-    @pgtasks.task
-    def send(payload: object) -> None: ...
-
+    send = pgtasks.task(function("def f(payload): ..."))
     App()
     newest = App()
     added: list[JobSpec] = []
     monkeypatch.setattr(newest, "add_spec", lambda spec, _, notify: added.append(spec))
     send.defer("x")
     assert [spec.payload for spec in added] == ["x"]
-    assert newest.registry["send"] is send
+    assert newest.registry["f"] is send
 
 
 # Options
@@ -218,7 +216,8 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
             {"cron": "* * * * *"},
             (
                 "@task has no option 'cron'; "
-                "it has name, queue, priority, max_attempts, flags, transactional, timeout, grace"
+                "it has name, queue, priority, max_attempts, flags, transactional, timeout, grace, retry, retry_on, "
+                "no_retry_on, expected, upgrade, invalid_payload"
             ),
         ),
         ({"priority": 40000}, "@task: priority=40000 is out of range: it must be from -32768 to 32767"),
@@ -340,25 +339,35 @@ def test_a_registry_tells_its_names_in_order(task: TaskDecorator, registry: Regi
     ("source", "takes"),
     [
         ("def f(): ...", ""),
-        ("def f(*, option=1): ...", ""),
-        ("def f(**options): ...", ""),
         ("def f(payload): ...", "payload"),
         ("def f(payload, /): ...", "payload"),
         ("def f(payload=None): ...", "payload"),
-        ("def f(payload, retries=3): ...", "payload"),
-        ("def f(payload, **options): ...", "payload"),
+        ("def f(payload, /, **options): ...", "payload"),
         ("def f(*args): ...", "payload"),
         ("def f(*args, **options): ...", "payload"),
+        ("def f(payload, *args, **options): ...", "payload"),
         ("def f(context: dict): ...", "payload"),
-        ("def f(payload, ctx: dict = {}): ...", "payload"),
+        ("def f(a, b): ...", "keys"),
+        ("def f(payload, retries=3): ...", "keys"),
+        ("def f(*, payload): ...", "keys"),
+        ("def f(*, option=1): ...", "keys"),
+        ("def f(**options): ...", "keys"),
+        ("def f(payload, **options): ...", "keys"),
+        ("def f(payload, ctx: dict): ...", "keys"),
+        ("def f(payload, ctx: 'MyJobContext'): ...", "keys"),
         ("def f(ctx): ...", "context"),
         ("def f(context): ...", "context"),
         ("def f(job: JobContext): ...", "context"),
-        ("def f(ctx, *, option=1): ...", "context"),
+        ("def f(*, ctx): ...", "context"),
+        ("def f(ctx, *, option=1): ...", "keys, context"),
+        ("def f(a, ctx, b): ...", "keys, context"),
+        ("def f(a, b, job: JobContext): ...", "keys, context"),
+        ("def f(ctx, payload): ...", "payload, context"),
+        ("def f(ctx, payload=None): ...", "payload, context"),
+        ("def f(payload, *, ctx): ...", "payload, context"),
         ("def f(payload, ctx): ...", "payload, context"),
         ("def f(payload, context): ...", "payload, context"),
         ("def f(payload, ctx=None): ...", "payload, context"),
-        ("def f(payload, ctx, retries=3): ...", "payload, context"),
         ("def f(payload, ctx, /, *args, **options): ...", "payload, context"),
         ("def f(payload, job: JobContext): ...", "payload, context"),
         ("def f(payload, job: 'JobContext'): ...", "payload, context"),
@@ -375,29 +384,34 @@ def test_a_registry_tells_its_names_in_order(task: TaskDecorator, registry: Regi
 )
 def test_a_handler_gets_what_its_signature_asks_for(task: TaskDecorator, source: str, takes: str) -> None:
     decorated = task(name="f")(function(source))
-    got = [name for name in ("payload", "context") if getattr(decorated, f"takes_{name}")]
+    payload = "keys" if decorated.inspected.by_keys else "payload"
+    got = [payload] * decorated.takes_payload + ["context"] * decorated.takes_context
     assert ", ".join(got) == takes
 
 
 @pytest.mark.parametrize(
-    "signature",
+    ("source", "called_with", "got"),
     [
-        "(a, b)",
-        "(ctx, payload)",
-        "(ctx, payload=None)",
-        "(payload, ctx, more)",
-        "(payload, *, ctx)",
-        "(*, payload)",
-        "(payload, ctx: dict)",
-        "(payload, ctx: 'MyJobContext')",
+        ("def f(payload, ctx): return payload, ctx", ({"a": 1}, "ctx"), ({"a": 1}, "ctx")),
+        ("def f(ctx, payload): return payload, ctx", ({"a": 1}, "ctx"), ({"a": 1}, "ctx")),
+        ("def f(payload, *, ctx): return payload, ctx", ({"a": 1}, "ctx"), ({"a": 1}, "ctx")),
+        ("def f(*, ctx): return ctx", ("ctx",), "ctx"),
+        ("def f(a, ctx, b=2): return a, ctx, b", ({"a": 1}, "ctx"), (1, "ctx", 2)),
+        ("def f(a, **more): return a, more", ({"a": 1, "b": 2},), (1, {"b": 2})),
     ],
 )
-def test_a_handler_that_cannot_be_called_with_a_payload_is_refused(
-    task: TaskDecorator, registry: Registry, signature: str
+def test_a_handler_is_called_with_what_it_asks_for(
+    task: TaskDecorator, source: str, called_with: tuple[object, ...], got: object
 ) -> None:
-    assert problem(lambda: task(function(f"\ndef f{signature}: ..."))) == (
-        f"Task 'f' at shapes.py:2 cannot be called: a handler takes the payload and, if it wants, "
-        f"a second parameter `ctx: JobContext`, but its signature is {signature}"
+    assert task(name="f")(function(source)).run(*called_with) == got
+
+
+@pytest.mark.parametrize("signature", ["(a, /, b)", "(a, b, *args)", "(payload, ctx, job: JobContext)"])
+def test_a_handler_that_no_job_can_call_is_refused(task: TaskDecorator, registry: Registry, signature: str) -> None:
+    assert problem(lambda: task(function(f"\ndef f{signature}: ..."))).startswith(
+        "Task 'f' at shapes.py:2 cannot be called: a handler takes the payload as one parameter, or its keys as "
+        "several that can be given by name, and, if it wants, `ctx: JobContext`, but its signature is ("
+        + signature[1:9]
     )
     assert len(registry) == 0
 
@@ -505,20 +519,20 @@ def test_one_function_may_be_two_tasks(task: TaskDecorator, registry: Registry) 
 
 
 @pytest.fixture
-def send(task: TaskDecorator) -> Task[[object], None]:
+def send(task: TaskDecorator) -> Task[Any, ..., Any]:
     @task(queue="mail", priority=1, max_attempts=2, flags=["a"])
     def send(payload: object) -> None: ...
 
     return send
 
 
-def test_a_job_gets_the_options_of_its_task(send: Task[[object], None], sent: Sent) -> None:
+def test_a_job_gets_the_options_of_its_task(send: Task[Any, ..., Any], sent: Sent) -> None:
     send.defer({"to": "ada"})
     spec = JobSpec(task="send", payload={"to": "ada"}, queue="mail", priority=1, max_attempts=2, flags=("a",))
     assert sent.calls == [([spec], None)]
 
 
-def test_the_options_of_a_call_win_over_those_of_the_task(send: Task[[object], None], sent: Sent) -> None:
+def test_the_options_of_a_call_win_over_those_of_the_task(send: Task[Any, ..., Any], sent: Sent) -> None:
     send.defer(None, queue="other", priority=0, max_attempts=3, flags=[], job_key="k", job_key_mode="replace", delay=5)
     spec = JobSpec(
         task="send",
@@ -534,7 +548,7 @@ def test_the_options_of_a_call_win_over_those_of_the_task(send: Task[[object], N
 
 
 def test_defer_many_hands_on_what_it_is_given_and_what_holds_for_payloads(
-    send: Task[[object], None], sent: Sent
+    send: Task[Any, ..., Any], sent: Sent
 ) -> None:
     jobs = iter([1, send.spec(2, job_key="k"), None])
     send.defer_many(jobs, notify=False, returning=False)
@@ -543,7 +557,7 @@ def test_defer_many_hands_on_what_it_is_given_and_what_holds_for_payloads(
 
 
 @pytest.mark.parametrize("payload", [{"to": "ada"}, "ada", b"ada"])
-def test_defer_many_refuses_a_single_payload(send: Task[[object], None], sent: Sent, payload: Any) -> None:
+def test_defer_many_refuses_a_single_payload(send: Task[Any, ..., Any], sent: Sent, payload: Any) -> None:
     with pytest.raises(JobOptionError) as caught:
         send.defer_many(payload)
     assert str(caught.value) == (
@@ -553,7 +567,7 @@ def test_defer_many_refuses_a_single_payload(send: Task[[object], None], sent: S
 
 
 def test_an_option_that_cannot_be_stored_is_refused_before_anything_is_sent(
-    send: Task[[object], None], sent: Sent
+    send: Task[Any, ..., Any], sent: Sent
 ) -> None:
     with pytest.raises(JobOptionError):
         send.defer(None, priority=40000)

@@ -130,7 +130,7 @@ def die(payload: dict[str, Any], ctx: JobContext) -> None:
 @task(transactional=True)
 def pay(payload: dict[str, Any], ctx: JobContext) -> None:
     """Writes in its transaction, then does as the payload says, on its first attempt only."""
-    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     then = payload.get("then") if ctx.attempt == 1 else None
     if then == "die":
         os.kill(os.getpid(), 9)
@@ -145,7 +145,7 @@ def pay(payload: dict[str, Any], ctx: JobContext) -> None:
 
 @task(transactional=True)
 async def pay_async(payload: dict[str, Any], ctx: JobContext) -> None:
-    await ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    await ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     if payload.get("then") == "fail" and ctx.attempt == 1:
         raise RuntimeError("after the write")
     if payload.get("then") == "die" and ctx.attempt == 1:
@@ -154,13 +154,13 @@ async def pay_async(payload: dict[str, Any], ctx: JobContext) -> None:
 
 @task(transactional=True, name="pay_not_awaited")
 def pay_returns_coroutine(payload: Any, ctx: JobContext) -> Any:
-    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     return asyncio.sleep(0)
 
 
 @task
 def no_transaction(payload: Any, ctx: JobContext) -> None:
-    ctx.connection.execute("select 1")
+    ctx.transaction.execute("select 1")
 
 
 @task
@@ -272,14 +272,14 @@ def fork_and_terminate(payload: Any, ctx: JobContext) -> None:
 @task(transactional=True)
 def fork_and_return(payload: Any, ctx: JobContext) -> None:
     """Forks in its transaction, and then both processes come back."""
-    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     if child := os.fork():
         record(ctx, f"child {child}")
 
 
 @task(transactional=True)
 async def fork_and_raise_async(payload: Any, ctx: JobContext) -> None:
-    await ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    await ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     if not (child := os.fork()):
         raise RuntimeError("in the child")
     await record_async(ctx, f"child {child}")

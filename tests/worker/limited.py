@@ -61,13 +61,13 @@ async def ask_server_in_thread(payload: Any) -> None:
 
 @task(transactional=True, **with_much_grace)
 def book_and_ask(payload: Any, ctx: JobContext) -> None:
-    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
-    ctx.connection.execute("select pg_sleep(600)")
+    ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
+    ctx.transaction.execute("select pg_sleep(600)")
 
 
 @task(transactional=True, **with_much_grace)
 async def book_and_ask_async(payload: Any, ctx: JobContext) -> None:
-    await ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    await ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     await asyncio.sleep(LONG)
 
 
@@ -125,7 +125,7 @@ def insist(payload: Any, ctx: JobContext) -> None:
 
 @task(transactional=True, **with_little_grace)
 def book_and_compute(payload: Any, ctx: JobContext) -> None:
-    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
+    ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
     record(ctx, "stuck")
     while True:
         pass

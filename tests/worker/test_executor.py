@@ -67,7 +67,14 @@ class Bench:
     def run(self, test: Callable[[Executor], None]) -> None:
         async def running() -> None:
             executor = Executor(
-                self.app, 1, self.slots, self.ended.extend, lambda: None, lambda: self.may_start, self.app.use_loop()
+                self.app,
+                1,
+                self.slots,
+                self.ended.extend,
+                lambda: None,
+                lambda: self.may_start,
+                self.app.use_loop(),
+                lambda *_: None,
             )
             test(executor)
             await executor.wait_for_all(LONG)

@@ -38,6 +38,10 @@ KILLED = re.compile(
 )
 
 
+def quiet(*_: object) -> None:
+    """What takes note of progress, of which there is none here."""
+
+
 @pytest.fixture
 def start(start_worker: StartWorker) -> Any:
     return lambda *options: start_worker("--processes", "1", *options, modules=MODULES)
@@ -231,7 +235,7 @@ def test_a_job_that_has_ended_in_its_thread_is_not_overdue_while_another_one_blo
 
     async def run() -> None:
         slots = SlotTable.create(1, 1).of_process(0)
-        executor = Executor(app, 1, slots, lambda _: None, lambda: None, lambda: True, app.use_loop())
+        executor = Executor(app, 1, slots, lambda _: None, lambda: None, lambda: True, app.use_loop(), quiet)
         executor.start(claimed("work"))
         assert [claim.job_id for claim, _ in slots.overdue(math.inf)] == [1]
         may_end.set()
@@ -253,7 +257,14 @@ def test_a_job_that_is_asked_to_stop_before_its_first_line_ends_like_others() ->
 
     async def run() -> None:
         executor = Executor(
-            app, 1, SlotTable.create(1, 1).of_process(0), ended.extend, lambda: None, lambda: True, app.use_loop()
+            app,
+            1,
+            SlotTable.create(1, 1).of_process(0),
+            ended.extend,
+            lambda: None,
+            lambda: True,
+            app.use_loop(),
+            quiet,
         )
         executor.start(claimed("work"))
         executor.ask_to_stop("the test wants it")
@@ -274,7 +285,14 @@ def test_a_job_that_starts_after_others_were_asked_to_stop_is_not_concerned() ->
 
     async def run() -> None:
         executor = Executor(
-            app, 1, SlotTable.create(1, 1).of_process(0), lambda _: None, lambda: None, lambda: True, app.use_loop()
+            app,
+            1,
+            SlotTable.create(1, 1).of_process(0),
+            lambda _: None,
+            lambda: None,
+            lambda: True,
+            app.use_loop(),
+            quiet,
         )
         executor.ask_to_stop("the test wants it")
         executor.start(claimed("work"))

@@ -1,0 +1,107 @@
+"""When a job that has failed is tried again: a task's own rules, in place of the usual back-off."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgtasks.errors import JobOptionError
+from pgtasks.flow import Decision, Retry
+
+Delay = dt.timedelta | float
+RetryFunction = Callable[[int, BaseException], "Delay | Decision | None"]
+"""Called with the attempt that has failed, counted from 1, and what it has raised. It returns how long to wait, as a
+timedelta or in seconds; a decision: `Retry`, `Snooze`, `Cancel` or `Fail`; or None for the usual back-off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Delays that grow exponentially.
+
+    Raises:
+        JobOptionError: a value is out of range.
+
+    Example:
+        >>> from pgtasks import Backoff
+        >>> backoff = Backoff(first=2, factor=3, longest=60, jitter=0)
+        >>> [backoff.seconds(attempt) for attempt in range(1, 6)]
+        [2.0, 6.0, 18.0, 54.0, 60.0]
+    """
+
+    first: float = 1.0
+    """Seconds before the second attempt, more than 0."""
+    factor: float = 2.0
+    """How many times as long each further delay is, at least 1."""
+    longest: float = 3600.0
+    """Seconds that no delay exceeds, but for the jitter."""
+    jitter: float = 0.1
+    """By which part of itself, from 0 to 1, a delay is made longer or shorter at random, so that jobs which have failed
+    together do not come back together."""
+
+    def __post_init__(self) -> None:
+        allowed = {"first": (0.0, False), "factor": (1.0, True), "longest": (0.0, False), "jitter": (0.0, True)}
+        for name, (least, included) in allowed.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+                raise JobOptionError(f"Backoff({name}={value!r}): it must be a finite number")
+            if value < least or (value == least and not included):
+                raise JobOptionError(
+                    f"Backoff({name}={value!r}): it must be {'at least' if included else 'more than'} {least:g}"
+                )
+        if self.jitter > 1:
+            raise JobOptionError(f"Backoff(jitter={self.jitter!r}): it must be at most 1")
+
+    def seconds(self, attempt: int) -> float:
+        """Return how long to wait after this attempt, counted from 1."""
+        # The power is bounded first: a float overflows after a thousand attempts.
+        power = min(
+            attempt - 1, math.log(self.longest / self.first) / math.log(self.factor) + 1 if self.factor > 1 else 0
+        )
+        delay = float(min(self.first * self.factor ** max(power, 0), self.longest))
+        return delay * (1 + self.jitter * random.uniform(-1, 1)) if self.jitter else delay  # noqa: S311 - no secret
+
+    def __call__(self, attempt: int, _error: BaseException) -> float:
+        """Return how long to wait after this attempt: a `RetryFunction`."""
+        return self.seconds(attempt)
+
+
+RetryRule = Backoff | Sequence[Delay] | RetryFunction
+"""What `@task(retry=…)` takes: `Backoff(…)`, a list of delays, or a function. The last one of a list's delays holds for
+all further attempts."""
+
+
+def check_retry(rule: Any) -> RetryFunction:
+    """Return a rule as a function, or raise `JobOptionError`."""
+    if isinstance(rule, Sequence) and not isinstance(rule, str | bytes):
+        if not rule:
+            raise JobOptionError("retry=[] says nothing; give at least one delay, or max_attempts=1 to try once")
+        delays = tuple(rule)
+        for delay in delays:
+            Retry(delay)  # complains
+        return lambda attempt, _error: delays[min(attempt, len(delays)) - 1]
+    if callable(rule):
+        return rule  # type: ignore[no-any-return]  # what it takes and returns is seen when it is called
+    raise JobOptionError(f"retry={rule!r} must be Backoff(…), a list of delays, or a function of attempt and error")
+
+
+def check_exceptions(what: str, kinds: Any) -> tuple[type[BaseException], ...]:
+    """Return an exception type, or several, as a tuple, or raise `JobOptionError`."""
+    given = tuple(kinds) if isinstance(kinds, Sequence) and not isinstance(kinds, str) else (kinds,)
+    for kind in given:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise JobOptionError(f"{what}={kind!r} must be an exception type, or a list of them")
+    return given
+
+
+def decide(rule: RetryFunction, attempt: int, error: BaseException) -> Decision | None:
+    """Return what a rule says of an attempt that has failed; None for the usual back-off.
+
+    Raises:
+        JobOptionError: it has returned something else; and what it raises itself.
+    """
+    answer = rule(attempt, error)
+    return answer if answer is None or isinstance(answer, Decision) else Retry(answer)
