@@ -13,12 +13,12 @@ from pgtasks.database import Database
 from pgtasks.errors import AppLoadError
 from pgtasks.job import Job, JobSpec, check_flags
 from pgtasks.logs import get_logger
+from pgtasks.options import JobOptions, check_options
 from pgtasks.plugged import Plugged, split_plugins
 from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
-from pgtasks.tasks import JobOptions, check_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pgtasks.database import Operation
-    from pgtasks.tasks import AsyncConnection, BlockingConnection
+    from pgtasks.options import AsyncConnection, BlockingConnection
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="BaseModel")

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import psycopg
 
     from pgtasks.errors import JobAbortedError
+    from pgtasks.options import AsyncDeferOptions, DeferOptions
     from pgtasks.settings import Settings
-    from pgtasks.tasks import AsyncDeferOptions, DeferOptions, Task
+    from pgtasks.tasks import Task
 
 _log = get_logger("pgtasks.task")
 

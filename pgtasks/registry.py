@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, T
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
+from pgtasks.options import TaskOptions, check_grace, check_timeout
 from pgtasks.retry import check_exceptions, check_retry
-from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task, TaskOptions, check_grace, check_timeout
+from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Final,
-    Generic,
-    Literal,
-    ParamSpec,
-    Protocol,
-    TypedDict,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from pgtasks.errors import JobOptionError, PayloadError, did_you_mean
+from pgtasks.errors import JobOptionError, PayloadError
 from pgtasks.handlers import Handler
-from pgtasks.job import Job, JobKeyMode, JobSpec, check_flags
+from pgtasks.job import Job, JobSpec, check_flags
+from pgtasks.options import JOB_OPTIONS, check_options
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    import psycopg
-
-    from pgtasks.retry import RetryFunction
-
-    BlockingConnection = psycopg.Connection[Any]
-    AsyncConnection = psycopg.AsyncConnection[Any]
+    from pgtasks.options import (
+        AsyncConnection,
+        AsyncDeferOptions,
+        AsyncKeyedOptions,
+        BlockingConnection,
+        DeferOptions,
+        JobOptions,
+        KeyedOptions,
+        TaskOptions,
+    )
 
 X = TypeVar("X")
 """What a task's payload is given as."""
@@ -44,63 +35,6 @@ V = TypeVar("V")
 
 class Keys:
     """In place of a payload type: the payload is an object whose keys are the handler's parameters."""
-
-
-class JobOptions(TypedDict, total=False):
-    """What may be said of a job that is added; None leaves it to the task, or to the database."""
-
-    job_key: str | None
-    """1 to 512 characters; a waiting job with this key is replaced."""
-    job_key_mode: JobKeyMode | None
-    """`replace` (the default), `preserve_run_at` or `unsafe_dedupe`."""
-    queue: str | None
-    """Name of a queue, whose jobs run one at a time, in order."""
-    run_at: dt.datetime | None
-    """Aware datetime before which the job does not run."""
-    delay: dt.timedelta | float | None
-    """Instead of `run_at`, how long from now by the database's clock: a timedelta, or seconds."""
-    priority: int | None
-    """From -32768 to 32767, lower runs earlier."""
-    max_attempts: int | None
-    """How often the job may be tried."""
-    flags: Iterable[str] | None
-    """Workers can be told to leave jobs with a flag alone."""
-
-
-class DeferOptions(JobOptions, total=False):
-    """What `defer` takes beside the payload."""
-
-    notify: bool
-    """Whether workers are told at once; if not, they find the job when they next look by themselves."""
-    connection: BlockingConnection | None
-    """A connection whose transaction the job joins: it exists once that commits."""
-
-
-class AsyncDeferOptions(JobOptions, total=False):
-    """What `defer_async` takes beside the payload."""
-
-    notify: bool
-    """As of `DeferOptions`."""
-    connection: AsyncConnection | None
-    """A connection of asyncio code, whose transaction the job joins."""
-
-
-JOB_OPTIONS: Final = tuple(JobOptions.__annotations__)
-_DEFER_OPTIONS: Final = (*JOB_OPTIONS, "notify", "connection")
-_OPTIONS: Final = frozenset(JOB_OPTIONS)
-
-
-def check_options(options: Mapping[str, Any], what: str, hint: str = "") -> None:
-    """Complain of the first option of a job that there is not.
-
-    Raises:
-        JobOptionError: there is one.
-    """
-    for name in options:
-        if name not in _OPTIONS:
-            similar = did_you_mean(name, _DEFER_OPTIONS)
-            known = similar or f"; {hint}" if similar or hint else f"; it has {', '.join(_DEFER_OPTIONS)}"
-            raise JobOptionError(f"{what} has no option {name!r}{known}")
 
 
 class Enqueuer(Protocol):
@@ -133,65 +67,6 @@ class Enqueuer(Protocol):
         returning: bool,
     ) -> Sequence[Job] | int:
         """Do what `add_many` does; the jobs may come from an asynchronous iterable, too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
-    """What `@task` takes, each the default for the task's jobs. None leaves it to the database's default."""
-
-    name: str | None = None
-    """Name by which jobs call the task, at most 128 characters; the function's own by default."""
-    queue: str | None = None
-    """Queue for its jobs, which then run one at a time."""
-    priority: int | None = None
-    """From -32768 to 32767, lower runs earlier; 0 by default."""
-    max_attempts: int | None = None
-    """How often a job is tried; 25 by default."""
-    flags: tuple[str, ...] | None = None
-    """Flags for its jobs."""
-    transactional: bool = False
-    """Whether the job's end commits together with what the handler writes on `ctx.transaction`."""
-    timeout: float | None = None
-    """Seconds after which a running job is asked to stop; the setting `job_timeout` by default, `math.inf`: never."""
-    grace: float | None = None
-    """Seconds that it has for that, before its process is killed; the setting `job_grace` by default, `math.inf`: for
-    ever."""
-    retry: RetryFunction | None = None
-    """When a job that has failed is tried again: `Backoff(…)`, a list of delays, or a function of the attempt and the
-    error; by default after exp(attempts) seconds, six hours at most."""
-    retry_on: tuple[type[BaseException], ...] | None = None
-    """The only errors after which a job is tried again: an exception type, or several; all by default."""
-    no_retry_on: tuple[type[BaseException], ...] = ()
-    """Errors after which it is not: it has failed for good."""
-    expected: tuple[type[BaseException], ...] = ()
-    """Errors of which no traceback is logged or stored."""
-    upgrade: Callable[[Any], Any] | None = None
-    """A function that makes of any payload that is stored one that the handler takes today; called before each run."""
-    invalid_payload: Literal["fail", "retry"] = "fail"
-    """What becomes of a job whose payload the handler does not take: it has failed for good, or is tried again."""
-
-
-def check_timeout(seconds: object) -> float:
-    """Return `seconds` as a task's timeout, or raise `JobOptionError`."""
-    if not (number := _number("timeout", seconds)) > 0:
-        raise JobOptionError(f"timeout={number:g} must be more than 0 seconds; use math.inf for no time limit")
-    return number
-
-
-def check_grace(seconds: object) -> float:
-    """Return `seconds` as a task's grace, or raise `JobOptionError`."""
-    if not (number := _number("grace", seconds)) >= 0:
-        raise JobOptionError(f"grace={number:g} must be at least 0 seconds; use math.inf to never kill a process")
-    return number
-
-
-def _number(what: str, value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise JobOptionError(f"{what}={value!r} must be a number of seconds, not {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 class Task(Generic[X, P, R_co]):
@@ -267,7 +142,7 @@ class Task(Generic[X, P, R_co]):
             raise error.with_traceback(None) from None
 
     def _spec(self, payload: Any, options: dict[str, Any]) -> JobSpec:
-        if not options.keys() <= _OPTIONS:
+        if not options.keys() <= JOB_OPTIONS:
             self._refuse(options)
         if not self.payload.is_any:
             payload = self.payload.dump(payload)
@@ -361,6 +236,83 @@ class Task(Generic[X, P, R_co]):
         except (JobOptionError, PayloadError) as error:
             raise error.with_traceback(None) from None
         return await self._enqueuer().add_spec_async(spec, connection, notify=notify)
+
+    def batch(
+        self: Task[list[V], P, Any],
+        items: Iterable[V],
+        /,
+        *,
+        key: str,
+        delay: dt.timedelta | float,
+        **options: Unpack[KeyedOptions],
+    ) -> Job:
+        """Add items to the batch that waits under a key: one job, which runs `delay` after its first item came.
+
+        Args:
+            items: what the handler, whose payload is a list, gets some of.
+            key: the job key that the batch has while it waits.
+            delay: how long items are gathered: a timedelta, or seconds.
+            options: as of `defer`.
+
+        Raises:
+            JobOptionError: see `defer`, as for all that it raises.
+            PayloadError: the handler does not take a list of such items.
+        """
+        return self.defer(_listed(items, self.name), **_gathering(key, delay), **options)
+
+    async def batch_async(
+        self: Task[list[V], P, Any],
+        items: Iterable[V],
+        /,
+        *,
+        key: str,
+        delay: dt.timedelta | float,
+        **options: Unpack[AsyncKeyedOptions],
+    ) -> Job:
+        """Do what `batch` does, from asyncio code."""
+        return await self.defer_async(_listed(items, self.name), **_gathering(key, delay), **options)
+
+    def debounce(
+        self, payload: Any = None, /, *, key: str, delay: dt.timedelta | float, **options: Unpack[KeyedOptions]
+    ) -> Job:
+        """Have the task run once all is quiet: `delay` after the last call with this key, with its payload.
+
+        Of a list payload, what the waiting job has is kept in front: it runs with all items since it last ran.
+
+        Args:
+            payload: as of `defer`, like the options and what is raised.
+            key: the job key that the job has while it waits.
+            delay: how long no other call must have come: a timedelta, or seconds.
+            options: as of `defer`.
+        """
+        return self.defer(payload, job_key=key, delay=delay, **options)
+
+    async def debounce_async(
+        self, payload: Any = None, /, *, key: str, delay: dt.timedelta | float, **options: Unpack[AsyncKeyedOptions]
+    ) -> Job:
+        """Do what `debounce` does, from asyncio code."""
+        return await self.defer_async(payload, job_key=key, delay=delay, **options)
+
+    def throttle(
+        self, payload: Any = None, /, *, key: str, every: dt.timedelta | float, **options: Unpack[KeyedOptions]
+    ) -> Job:
+        """Have the task run, but not more often than `every` so long: with the payload of the last call.
+
+        The first call makes a job that is due after that time; calls until then change its payload alone.
+
+        Args:
+            payload: as of `defer`, like the options and what is raised.
+            key: the job key that the job has while it waits.
+            every: the least time between two runs: a timedelta, or seconds.
+            options: as of `defer`.
+        """
+        return self.defer(payload, **_gathering(key, every), **options)
+
+    async def throttle_async(
+        self, payload: Any = None, /, *, key: str, every: dt.timedelta | float, **options: Unpack[AsyncKeyedOptions]
+    ) -> Job:
+        """Do what `throttle` does, from asyncio code."""
+        return await self.defer_async(payload, **_gathering(key, every), **options)
 
     @overload
     def defer_many(
@@ -481,6 +433,17 @@ class Task(Generic[X, P, R_co]):
             return self.payload.dump(payload)
         except PayloadError as error:
             raise PayloadError(f"{error} (number {number} of the jobs to add)") from None
+
+
+def _listed(items: Any, task: str) -> list[Any]:
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise JobOptionError(f"batch of task {task!r} takes a list of items, not a {type(items).__name__}")
+    return list(items)
+
+
+def _gathering(key: str, delay: dt.timedelta | float) -> dict[str, Any]:
+    """Return the options with which calls become one job, due so long after the first."""
+    return {"job_key": key, "job_key_mode": "preserve_run_at", "delay": delay}
 
 
 AnyTask = Task[Any, ..., Any]

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pgtasks.errors import JobAbortedError
     from pgtasks.hookdata import PayloadCodec
     from pgtasks.job import Job
-    from pgtasks.tasks import AnyTask, TaskOptions
+    from pgtasks.options import TaskOptions
+    from pgtasks.tasks import AnyTask
 
 log = get_logger("pgtasks.worker")
 

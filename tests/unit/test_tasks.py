@@ -15,8 +15,8 @@ import pgtasks
 from pgtasks import App, JobContext, Registry, TaskDefinitionError
 from pgtasks.errors import JobOptionError
 from pgtasks.job import JobSpec
+from pgtasks.options import TaskOptions
 from pgtasks.registry import TaskDecorator, default_registry
-from pgtasks.tasks import Task, TaskOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pgtasks.job import Job
+    from pgtasks.tasks import Task
 
 
 class Sent:
