@@ -273,9 +273,9 @@ def _without_presence(hint: Any) -> Any:
 def _decides_on_extras(schema: Any) -> bool:
     """Whether any type in a schema says itself what is done about extra keys."""
     if isinstance(schema, dict):
-        if "extra_fields_behavior" in schema.get("config", ()) or schema.get("extra_behavior") in ("allow", "ignore"):
-            return True
-        return any(map(_decides_on_extras, schema.values()))
+        config = schema.get("config")
+        says = isinstance(config, dict) and "extra_fields_behavior" in config
+        return says or any(map(_decides_on_extras, schema.values()))
     return isinstance(schema, list | tuple) and any(map(_decides_on_extras, schema))
 
 
