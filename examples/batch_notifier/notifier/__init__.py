@@ -1,0 +1,1 @@
+"""Comments under articles, and what their readers hear of them."""
