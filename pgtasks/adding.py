@@ -16,6 +16,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
 
+from pgtasks.connections import psycopg_connection, psycopg_connection_async
 from pgtasks.errors import DatabaseUnavailableError, JobOptionError
 from pgtasks.queue import bulk, enqueue
 from pgtasks.queue.bulk import Result
@@ -25,6 +26,7 @@ from pgtasks.queue.rows import job_from_row
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
+    from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.database import Database, Operation
     from pgtasks.job import Job, JobSpec
     from pgtasks.plugins.producing import Outgoing
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from pgtasks.sql import Statements
 
 T = TypeVar("T")
-BlockingConnection = psycopg.Connection[Any] | None
-AsyncConnection = psycopg.AsyncConnection[Any] | None
+_Blocking = psycopg.Connection[Any] | None
+_Async = psycopg.AsyncConnection[Any] | None
 
 
 class Adding:
@@ -55,16 +57,16 @@ class Adding:
         """What plugins do to jobs that are added."""
         raise NotImplementedError
 
-    def add_spec(self, spec: JobSpec, connection: BlockingConnection = None, *, notify: bool = True) -> Job:
+    def add_spec(self, spec: JobSpec, connection: BlockingConnection | None = None, *, notify: bool = True) -> Job:
         """Add one job."""
-        check_connection(connection, psycopg.Connection)
+        raw = None if connection is None else psycopg_connection(connection, notify=notify)
         outgoing = self.outgoing
-        job = self._add_spec(outgoing.spec(spec), connection, notify=notify)
+        job = self._add_spec(outgoing.spec(spec), raw, notify=notify)
         if outgoing.after is not None:
             outgoing.after(jobs=[job])
         return job
 
-    def _add_spec(self, spec: JobSpec, connection: BlockingConnection, *, notify: bool) -> Job:
+    def _add_spec(self, spec: JobSpec, connection: _Blocking, *, notify: bool) -> Job:
         sql = self.statements
         if spec.job_key_mode != "unsafe_dedupe":
             return self._run(enqueue.add_job(sql, spec, notify=notify), connection)
@@ -80,16 +82,18 @@ class Adding:
                     raise
         return job_from_row(row, *(names or (spec.task, spec.queue)))
 
-    async def add_spec_async(self, spec: JobSpec, connection: AsyncConnection = None, *, notify: bool = True) -> Job:
+    async def add_spec_async(
+        self, spec: JobSpec, connection: AsyncConnection | None = None, *, notify: bool = True
+    ) -> Job:
         """Do what `add_spec` does."""
-        check_connection(connection, psycopg.AsyncConnection)
+        raw = None if connection is None else await psycopg_connection_async(connection, notify=notify)
         outgoing = self.outgoing
-        job = await self._add_spec_async(outgoing.spec(spec), connection, notify=notify)
+        job = await self._add_spec_async(outgoing.spec(spec), raw, notify=notify)
         if outgoing.after is not None:
             outgoing.after(jobs=[job])
         return job
 
-    async def _add_spec_async(self, spec: JobSpec, connection: AsyncConnection, *, notify: bool) -> Job:
+    async def _add_spec_async(self, spec: JobSpec, connection: _Async, *, notify: bool) -> Job:
         sql = self.statements
         if spec.job_key_mode != "unsafe_dedupe":
             return await self._run_async(enqueue.add_job(sql, spec, notify=notify), connection)
@@ -108,32 +112,32 @@ class Adding:
         self,
         jobs: Iterable[Any],
         template: JobSpec | None,
-        connection: BlockingConnection,
+        connection: BlockingConnection | None,
         *,
         notify: bool,
         returning: bool,
     ) -> Sequence[Job] | int:
         """Add jobs that are given as specs, or as payloads of jobs like the template, in one transaction."""
-        check_connection(connection, psycopg.Connection)
+        raw = None if connection is None else psycopg_connection(connection, notify=notify)
         source = _Source(jobs, self.outgoing, template)
-        steps = self._steps(template, connection, notify=notify, returning=returning)
+        steps = self._steps(template, raw, notify=notify, returning=returning)
         try:
             with ExitStack() as transaction:
-                shared: BlockingConnection = None
+                shared: _Blocking = None
                 reply: Any = None
                 while not isinstance(step := steps.send(reply), Result):
                     if isinstance(step, int):
                         reply = source.take(step)
                     elif step.alone:
-                        reply = self.database.run(step.operation, connection)
+                        reply = self.database.run(step.operation, raw)
                     else:
                         if shared is None:
-                            shared = transaction.enter_context(self._transaction(connection))
+                            shared = transaction.enter_context(self._transaction(raw))
                         reply = self.database.run(step.operation, shared)
         except psycopg.Error as error:
             if error is source.failure:
                 raise
-            self._raise_better(error, connection, "add_jobs")
+            self._raise_better(error, raw, "add_jobs")
         source.raise_failure()
         source.tell(step.value)
         return step.value
@@ -142,43 +146,43 @@ class Adding:
         self,
         jobs: Iterable[Any] | AsyncIterable[Any],
         template: JobSpec | None,
-        connection: AsyncConnection,
+        connection: AsyncConnection | None,
         *,
         notify: bool,
         returning: bool,
     ) -> Sequence[Job] | int:
         """Do what `add_many` does; the jobs may come from an asynchronous iterable, too."""
-        check_connection(connection, psycopg.AsyncConnection)
+        raw = None if connection is None else await psycopg_connection_async(connection, notify=notify)
         source = _AsyncSource(jobs, self.outgoing, template)
-        steps = self._steps(template, connection, notify=notify, returning=returning)
+        steps = self._steps(template, raw, notify=notify, returning=returning)
         try:
             async with AsyncExitStack() as transaction:
-                shared: AsyncConnection = None
+                shared: _Async = None
                 reply: Any = None
                 while not isinstance(step := steps.send(reply), Result):
                     if isinstance(step, int):
                         reply = await source.take_async(step)
                     elif step.alone:
-                        reply = await self.database.run_async(step.operation, connection)
+                        reply = await self.database.run_async(step.operation, raw)
                     else:
                         if shared is None:
-                            shared = await transaction.enter_async_context(self._transaction_async(connection))
+                            shared = await transaction.enter_async_context(self._transaction_async(raw))
                         reply = await self.database.run_async(step.operation, shared)
         except psycopg.Error as error:
             if error is source.failure:
                 raise
-            self._raise_better(error, connection, "add_jobs")
+            self._raise_better(error, raw, "add_jobs")
         source.raise_failure()
         source.tell(step.value)
         return step.value
 
-    def _run(self, operation: Operation[T], connection: BlockingConnection) -> T:
+    def _run(self, operation: Operation[T], connection: _Blocking) -> T:
         try:
             return self.database.run(operation, connection)
         except psycopg.Error as error:
             self._raise_better(error, connection, "add_jobs")
 
-    async def _run_async(self, operation: Operation[T], connection: AsyncConnection) -> T:
+    async def _run_async(self, operation: Operation[T], connection: _Async) -> T:
         try:
             return await self.database.run_async(operation, connection)
         except psycopg.Error as error:
@@ -196,7 +200,7 @@ class Adding:
     def _steps(
         self,
         template: JobSpec | None,
-        connection: BlockingConnection | AsyncConnection,
+        connection: _Blocking | _Async,
         *,
         notify: bool,
         returning: bool,
@@ -205,7 +209,7 @@ class Adding:
         return bulk.add_many(self.statements, template, notify=notify, returning=returning, own_transaction=own)
 
     @contextmanager
-    def _transaction(self, connection: BlockingConnection) -> Iterator[psycopg.Connection[Any]]:
+    def _transaction(self, connection: _Blocking) -> Iterator[psycopg.Connection[Any]]:
         if connection is None:
             with self.database.connection() as pooled, pooled.transaction():
                 yield pooled
@@ -216,7 +220,7 @@ class Adding:
             yield connection
 
     @asynccontextmanager
-    async def _transaction_async(self, connection: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def _transaction_async(self, connection: _Async) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         if connection is None:
             async with self.database.async_connection() as pooled, pooled.transaction():
                 yield pooled
@@ -282,21 +286,6 @@ class _AsyncSource(_Source):
         except BaseException as error:
             self.failure = error
             raise
-
-
-def check_connection(connection: object, kind: type[Any]) -> None:
-    """Raise `JobOptionError` unless the caller's connection, if there is one, is of this kind and can be used."""
-    if connection is None:
-        return
-    if not isinstance(connection, kind):
-        raise JobOptionError(
-            f"connection must be a psycopg.{kind.__name__} here, not {type(connection).__module__}."
-            f"{type(connection).__qualname__}"
-        )
-    if _status(connection) == TransactionStatus.INERROR:
-        raise JobOptionError(
-            "the transaction of the given connection has failed, and takes no jobs any more: roll it back first"
-        )
 
 
 def _status(connection: Any) -> int:

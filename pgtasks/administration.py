@@ -10,8 +10,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import psycopg
-
+from pgtasks.connections import AsyncConnection, BlockingConnection
 from pgtasks.queue import admin
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
-Connection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any] | None
+Connection = BlockingConnection | AsyncConnection | None
 """A connection of the kind that the method is of; None: one of the application's pool."""
 
 

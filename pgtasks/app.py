@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 import psycopg
 
 from pgtasks import embedded
-from pgtasks.adding import Adding, check_connection
+from pgtasks.adding import Adding
 from pgtasks.administration import AsyncJobs, Jobs
+from pgtasks.connections import psycopg_connection, psycopg_connection_async
 from pgtasks.database import Database
 from pgtasks.errors import AppLoadError
 from pgtasks.job import Job, JobSpec, check_flags
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.database import Operation
-    from pgtasks.options import AsyncConnection, BlockingConnection
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="BaseModel")
@@ -197,7 +198,7 @@ class App(Plugged, Adding):
         *,
         notify: bool = True,
         returning: Literal[True] = True,
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
     ) -> Sequence[Job]: ...
 
     @overload
@@ -208,7 +209,7 @@ class App(Plugged, Adding):
         *,
         notify: bool = True,
         returning: Literal[False],
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
     ) -> int: ...
 
     def add_jobs(
@@ -218,7 +219,7 @@ class App(Plugged, Adding):
         *,
         notify: bool = True,
         returning: bool = True,
-        connection: psycopg.Connection[Any] | None = None,
+        connection: BlockingConnection | None = None,
     ) -> Sequence[Job] | int:
         """Add any number of jobs, of any tasks: all of them or, on an error, none. As `Task.defer_many` does."""
         return self.add_many(specs, None, connection, notify=notify, returning=returning)
@@ -231,7 +232,7 @@ class App(Plugged, Adding):
         *,
         notify: bool = True,
         returning: Literal[True] = True,
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
     ) -> Sequence[Job]: ...
 
     @overload
@@ -242,7 +243,7 @@ class App(Plugged, Adding):
         *,
         notify: bool = True,
         returning: Literal[False],
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
     ) -> int: ...
 
     async def add_jobs_async(
@@ -252,7 +253,7 @@ class App(Plugged, Adding):
         *,
         notify: bool = True,
         returning: bool = True,
-        connection: psycopg.AsyncConnection[Any] | None = None,
+        connection: AsyncConnection | None = None,
     ) -> Sequence[Job] | int:
         """Do what `add_jobs` does, from asyncio code; the specs may come from an asynchronous iterable, too."""
         return await self.add_many_async(specs, None, connection, notify=notify, returning=returning)
@@ -279,21 +280,21 @@ class App(Plugged, Adding):
 
     # What `Jobs` and `AsyncJobs` call: the Host protocol.
 
-    def run(self, operation: Operation[T], connection: psycopg.Connection[Any] | None = None) -> T:
+    def run(self, operation: Operation[T], connection: BlockingConnection | None = None) -> T:
         """Run an operation, on the given connection or on one of the pool."""
-        check_connection(connection, psycopg.Connection)
+        raw = None if connection is None else psycopg_connection(connection)
         try:
-            return self.database.run(operation, connection)
+            return self.database.run(operation, raw)
         except psycopg.Error as error:
-            self._raise_better(error, connection, operation.name)
+            self._raise_better(error, raw, operation.name)
 
-    async def run_async(self, operation: Operation[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
+    async def run_async(self, operation: Operation[T], connection: AsyncConnection | None = None) -> T:
         """Run an operation, on the given connection or on one of the event loop's pool."""
-        check_connection(connection, psycopg.AsyncConnection)
+        raw = None if connection is None else await psycopg_connection_async(connection)
         try:
-            return await self.database.run_async(operation, connection)
+            return await self.database.run_async(operation, raw)
         except psycopg.Error as error:
-            self._raise_better(error, connection, operation.name)
+            self._raise_better(error, raw, operation.name)
 
 
 class _Current:

@@ -12,13 +12,9 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
 
-    import psycopg
-
+    from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.job import JobKeyMode
     from pgtasks.retry import RetryFunction
-
-    BlockingConnection = psycopg.Connection[Any]
-    AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class _UsualOptions(TypedDict, total=False):

@@ -14,11 +14,10 @@ from pgtasks.options import JOB_OPTIONS, check_options
 if TYPE_CHECKING:
     import datetime as dt
 
+    from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.options import (
-        AsyncConnection,
         AsyncDeferOptions,
         AsyncKeyedOptions,
-        BlockingConnection,
         DeferOptions,
         JobOptions,
         KeyedOptions,

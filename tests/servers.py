@@ -28,6 +28,7 @@ OPTIONS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "200",
+    "max_prepared_transactions": "5",
     "max_wal_size": "256MB",  # the data may live in memory
     "autovacuum_naptime": "1h",  # a test that needs vacuum says so itself
 }

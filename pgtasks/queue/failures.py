@@ -33,6 +33,11 @@ def raise_better(error: psycopg.Error, *, schema: str, conninfo: str, pooled: bo
         raise explain(error, conninfo) from error
     if isinstance(error, pg.InvalidTransactionState):  # raised by our own function
         raise JobOptionError(str(error.diag.message_primary)) from error
+    if not pooled and isinstance(error, pg.ReadOnlySqlTransaction):
+        raise JobOptionError(
+            f"the given connection's transaction cannot write ({error.diag.message_primary}): give one that can, "
+            "to the primary server"
+        ) from error
     if pooled and is_connection_lost(error):
         raise DatabaseUnavailableError(
             f"the connection to {redact(conninfo)} was lost during {doing}; "

@@ -649,9 +649,9 @@ def test_a_look_sees_what_the_callers_transaction_has_done(app: App, database: s
 
 
 def test_the_wrong_kind_of_connection_is_named(app: App, connection: psycopg.Connection[Any]) -> None:
-    with pytest.raises(JobOptionError, match=r"connection must be a psycopg\.AsyncConnection here, not psycopg"):
+    with pytest.raises(JobOptionError, match=r"connection cannot be a psycopg\.Connection here"):
         asyncio.run(app.jobs_async.get(1, connection=connection))
-    with pytest.raises(JobOptionError, match=r"connection must be a psycopg\.Connection here, not builtins\.str"):
+    with pytest.raises(JobOptionError, match="connection cannot be a str here"):
         app.jobs.list(connection="host=localhost")  # type: ignore[arg-type]
 
 
