@@ -10,13 +10,13 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from pgtasks.connections import AsyncConnection, BlockingConnection
 from pgtasks.queue import admin
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Coroutine, Iterable
 
+    from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.database import Operation
     from pgtasks.job import Job
     from pgtasks.queue.admin import (
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     )
     from pgtasks.sql import Statements
 
+    Connection = BlockingConnection | AsyncConnection | None
+    """A connection of the kind that the method is of; None: one of the application's pool."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Method = TypeVar("Method", bound="Callable[..., Any]")
-
-Connection = BlockingConnection | AsyncConnection | None
-"""A connection of the kind that the method is of; None: one of the application's pool."""
 
 
 class Host(Protocol):

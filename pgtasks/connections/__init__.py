@@ -4,29 +4,37 @@ A job is added in whatever transaction is open on the caller's connection, and t
 SQLAlchemy or by Django. Each has an adapter, a module of this package, that returns psycopg's connection and sees to it
 that the owner knows of the transaction that begins there. None ever commits, rolls back or closes anything.
 
-The libraries are not imported here, and nobody needs them: an object is recognised by the names of its classes. None
-costs nothing, and a psycopg connection what it costs to look whether it can be used.
+Neither the libraries nor the adapters are imported before one is needed: an object is recognised by the names of its
+classes. A psycopg connection costs what it costs to look whether it can be used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-
-from pgtasks.connections import django, sqlalchemy
-from pgtasks.connections.refusing import refuse
-from pgtasks.connections.types import AsyncConnection, BlockingConnection
-from pgtasks.connections.usable import check_usable, check_usable_async
+from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from pgtasks.connections.types import AsyncConnection, BlockingConnection
 
 __all__ = ["AsyncConnection", "BlockingConnection", "psycopg_connection", "psycopg_connection_async"]
 
-_BLOCKING: dict[str, Callable[..., psycopg.Connection[Any]]] = {**sqlalchemy.BLOCKING, **django.BLOCKING}
-_ASYNC: dict[str, Callable[..., Awaitable[psycopg.AsyncConnection[Any]]]] = {**sqlalchemy.ASYNC}
-"""Adapters by the class they are for: its package, and its name there."""
+_READY: Final = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
+_BLOCKING: Final = {
+    "sqlalchemy.Session": "sqlalchemy:of_session",
+    "sqlalchemy.scoped_session": "sqlalchemy:of_session",
+    "sqlalchemy.Connection": "sqlalchemy:of_connection",
+    "django.BaseDatabaseWrapper": "django:of_wrapper",
+    "django.ConnectionProxy": "django:of_wrapper",
+}
+"""Adapters, each as its module and function, by the class that they are for: its package, and its name there."""
+_ASYNC: Final = {
+    "sqlalchemy.AsyncSession": "sqlalchemy:of_async_session",
+    "sqlalchemy.async_scoped_session": "sqlalchemy:of_async_session",
+    "sqlalchemy.AsyncConnection": "sqlalchemy:of_async_connection",
+}
 
 
 def psycopg_connection(given: BlockingConnection, *, notify: bool = False) -> psycopg.Connection[Any]:
@@ -39,30 +47,33 @@ def psycopg_connection(given: BlockingConnection, *, notify: bool = False) -> ps
     Raises:
         JobOptionError: it is no connection of this kind, or cannot be used now. Nothing was sent to the database.
     """
-    if isinstance(given, psycopg.Connection):
-        raw = given
-    elif (adapter := _find(_BLOCKING, given)) is not None:
-        raw = adapter(given, notify=notify)
-    else:
-        raise refuse(given, of_asyncio=False)
-    check_usable(raw, given)
+    raw = given if isinstance(given, psycopg.Connection) else _adapted(_BLOCKING, given, notify=notify)
+    if raw.pgconn.transaction_status not in _READY:
+        _module("usable").wait_until_ready(raw, given)
     return raw
 
 
 async def psycopg_connection_async(given: AsyncConnection, *, notify: bool = False) -> psycopg.AsyncConnection[Any]:
     """Return the psycopg connection of what a caller of asyncio code has given; raise as `psycopg_connection` does."""
-    if isinstance(given, psycopg.AsyncConnection):
-        raw = given
-    elif (adapter := _find(_ASYNC, given)) is not None:
-        raw = await adapter(given, notify=notify)
-    else:
-        raise refuse(given, of_asyncio=True)
-    await check_usable_async(raw, given)
+    raw = given if isinstance(given, psycopg.AsyncConnection) else await _adapted(_ASYNC, given, notify=notify)
+    if raw.pgconn.transaction_status not in _READY:
+        await _module("usable").wait_until_ready_async(raw, given)
     return raw
 
 
-def _find(adapters: dict[str, Callable[..., Any]], given: object) -> Callable[..., Any] | None:
+def _adapted(adapters: dict[str, str], given: object, *, notify: bool) -> Any:
     for kind in type(given).__mro__:
         if (found := adapters.get(f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}")) is not None:
-            return found
-    return None
+            module, _, adapter = found.partition(":")
+            return getattr(_module(module), adapter)(given, notify=notify)
+    raise _module("refusing").refuse(given, of_asyncio=adapters is _ASYNC)
+
+
+def _module(name: str) -> Any:
+    return import_module(f"pgtasks.connections.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("AsyncConnection", "BlockingConnection"):
+        return getattr(_module("types"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import psycopg
 
 
-def _of_wrapper(wrapper: Any, *, notify: bool) -> psycopg.Connection[Any]:
+def of_wrapper(wrapper: Any, *, notify: bool) -> psycopg.Connection[Any]:
+    """Return the connection of a `DatabaseWrapper`, or of what passes all on to that of the running thread."""
     where = f"Django's connection {wrapper.alias!r}"
     if wrapper.vendor != "postgresql":
         raise refusal(
@@ -42,7 +43,3 @@ def _of_wrapper(wrapper: Any, *, notify: bool) -> psycopg.Connection[Any]:
     wrapper.ensure_connection()
     raw: psycopg.Connection[Any] = wrapper.connection
     return raw
-
-
-BLOCKING = {"django.BaseDatabaseWrapper": _of_wrapper, "django.ConnectionProxy": _of_wrapper}
-"""`django.db.connection` is a proxy that passes all on to the connection of the running thread."""

@@ -20,40 +20,32 @@ if TYPE_CHECKING:
     import psycopg
 
 
-def _of_session(session: Any, *, notify: bool) -> psycopg.Connection[Any]:
+def of_session(session: Any, *, notify: bool) -> psycopg.Connection[Any]:
+    """Return the connection of a Session, or of a `scoped_session`."""
     with _explained(session):
         _check_dialect(session, session.get_bind().dialect, asynchronous=False)
         return _lent(session.connection(), notify=notify)
 
 
-def _of_connection(connection: Any, *, notify: bool) -> psycopg.Connection[Any]:
+def of_connection(connection: Any, *, notify: bool) -> psycopg.Connection[Any]:
+    """Return the connection that is below a Connection."""
     with _explained(connection):
         _check_dialect(connection, connection.dialect, asynchronous=False)
         return _lent(connection, notify=notify)
 
 
-async def _of_async_session(session: Any, *, notify: bool) -> psycopg.AsyncConnection[Any]:
+async def of_async_session(session: Any, *, notify: bool) -> psycopg.AsyncConnection[Any]:
+    """Return the connection of an AsyncSession, or of an `async_scoped_session`."""
     with _explained(session):
         _check_dialect(session, session.get_bind().dialect, asynchronous=True)
         return await _lent_async(await session.connection(), notify=notify)
 
 
-async def _of_async_connection(connection: Any, *, notify: bool) -> psycopg.AsyncConnection[Any]:
+async def of_async_connection(connection: Any, *, notify: bool) -> psycopg.AsyncConnection[Any]:
+    """Return the connection that is below an AsyncConnection."""
     with _explained(connection):
         _check_dialect(connection, connection.dialect, asynchronous=True)
         return await _lent_async(connection, notify=notify)
-
-
-BLOCKING = {
-    "sqlalchemy.Session": _of_session,
-    "sqlalchemy.scoped_session": _of_session,
-    "sqlalchemy.Connection": _of_connection,
-}
-ASYNC = {
-    "sqlalchemy.AsyncSession": _of_async_session,
-    "sqlalchemy.async_scoped_session": _of_async_session,
-    "sqlalchemy.AsyncConnection": _of_async_connection,
-}
 
 
 @contextmanager

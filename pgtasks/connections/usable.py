@@ -1,4 +1,4 @@
-"""Whether a psycopg connection can take a statement now. Nothing is sent to find out."""
+"""Why a psycopg connection takes no statement now. Nothing is sent to find out."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from pgtasks.errors import JobOptionError
 if TYPE_CHECKING:
     import psycopg
 
-_READY = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
 BUSY_SECONDS = 10.0
 """How long a statement that another thread or task runs on the connection may take. What this code itself has begun
 there, a COPY or a `stream`, would keep it waiting for ever."""
 
 
-def check_usable(raw: psycopg.Connection[Any], given: object) -> None:
-    """Raise `JobOptionError` unless `raw`, the connection of what was given, can be used; wait while it is busy."""
-    if raw.pgconn.transaction_status not in _READY and _is_busy(raw, given):
+def wait_until_ready(raw: psycopg.Connection[Any], given: object) -> None:
+    """Wait while `raw`, the connection of what was given, is busy.
+
+    Raises:
+        JobOptionError: it will not be ready.
+    """
+    if _is_busy(raw, given):
         if not raw.lock.acquire(timeout=BUSY_SECONDS):
             raise _busy(given)
         raw.lock.release()
-        if raw.pgconn.transaction_status not in _READY:
-            _is_busy(raw, given)
+        _is_busy(raw, given)
 
 
-async def check_usable_async(raw: psycopg.AsyncConnection[Any], given: object) -> None:
-    """Do what `check_usable` does."""
-    if raw.pgconn.transaction_status not in _READY and _is_busy(raw, given):
+async def wait_until_ready_async(raw: psycopg.AsyncConnection[Any], given: object) -> None:
+    """Do what `wait_until_ready` does."""
+    if _is_busy(raw, given):
         try:
             await asyncio.wait_for(raw.lock.acquire(), BUSY_SECONDS)
         except TimeoutError:
             raise _busy(given) from None
         raw.lock.release()
-        if raw.pgconn.transaction_status not in _READY:
-            _is_busy(raw, given)
+        _is_busy(raw, given)
 
 
 def _is_busy(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], given: object) -> bool:
-    """Whether it is to be waited for; raise if that would be in vain."""
+    """Whether a statement runs there now; raise if there can be none."""
     status = raw.pgconn.transaction_status
     if raw.closed or status == TransactionStatus.UNKNOWN:
         raise JobOptionError(
@@ -57,7 +58,7 @@ def _is_busy(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], given:
         raise JobOptionError(
             f"a statement in the pipeline of the given {described(given)} has failed: leave the pipeline, and roll back"
         )
-    return raw.pgconn.pipeline_status == PipelineStatus.OFF
+    return status == TransactionStatus.ACTIVE and raw.pgconn.pipeline_status == PipelineStatus.OFF
 
 
 def _busy(given: object) -> JobOptionError:
