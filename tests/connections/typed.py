@@ -1,4 +1,4 @@
-"""What type checkers have to say of `connection=`; nothing here is run. A wrong call without a complaint is an error."""
+"""What type checkers have to say of `connection=`; nothing is run. A wrong call without a complaint is an error."""
 
 from __future__ import annotations
 

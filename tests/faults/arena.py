@@ -42,15 +42,16 @@ TABLES = """
     create trigger note after insert or update on graphile_worker._pgtasks_interruptions
     for each row execute function note_interruption();
 """
-UNFINISHED = """
+SOON = "(run_at < now() + interval '30 minutes' or task_identifier like 'pay%')"
+UNFINISHED = f"""
     select count(*) from graphile_worker.jobs
-    where ((attempts < max_attempts and run_at < now() + interval '30 minutes') or locked_at is not null)
+    where ((attempts < max_attempts and {SOON}) or locked_at is not null)
 """
-HURRY = """
+HURRY = f"""
     select count(*) from graphile_worker.reschedule_jobs(array(
         select id from graphile_worker.jobs
         where locked_at is null and attempts < max_attempts
-          and run_at > now() and run_at < now() + interval '30 minutes'
+          and run_at > now() and {SOON}
     ), run_at := now())
 """
 
@@ -163,6 +164,16 @@ class Arena:
             ]
         )
 
+    def pay(self, jobs: int) -> set[int]:
+        """Add transactional jobs that take their process down now and then, until they succeed."""
+        tasks, seed = ("pay", "pay_async"), self.rng.randrange
+        return self._note(
+            [
+                JobSpec(task=self.rng.choice(tasks), payload={"seed": seed(10**9)}, max_attempts=1000)
+                for _ in range(jobs)
+            ]
+        )
+
     def trouble(self, how: str, **options: Any) -> int:
         """Add a job that does this to its process."""
         [job] = self._note([JobSpec(task="trouble", payload={"how": how}, **options)])
@@ -215,14 +226,15 @@ class Arena:
         assert at is not None
         self.measure(what, at - since)
 
+    def unfinished(self) -> int:
+        """Return how many jobs have not ended; what waits for its back-off is hurried."""
+        self.rows(HURRY)
+        return int(self.value(UNFINISHED))
+
     def settle(self) -> None:
-        """Wait until every job has succeeded or has failed for good; what waits for its back-off is hurried."""
+        """Wait until every job has succeeded or has failed for good."""
 
-        def settled() -> bool:
-            self.rows(HURRY)
-            return int(self.value(UNFINISHED)) == 0
-
-        self.wait(settled, "the end of all jobs")
+        self.wait(lambda: self.unfinished() == 0, "the end of all jobs")
 
     def finish(self) -> Outcome:
         """Let all jobs end and all hosts that still run, and check everything that has to hold."""

@@ -99,6 +99,10 @@ class Ledger:
         """Return how many runs have succeeded or failed."""
         return sum("end" in entry for entry in self.entries)
 
+    def deaths(self) -> list[tuple[int, str]]:
+        """Return which jobs have killed their process, and at which instant of their transaction, in order."""
+        return [(entry["of"], entry["when"]) for entry in self.entries if "when" in entry]
+
     def jobs_of(self, pid: int) -> set[int]:
         """Return the jobs that have begun in a process."""
         return {entry["job"] for entry in self.entries if entry.get("pid") == pid}

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import App, JobContext, task
+from tests.faults.dying import die, time_to_die
 from tests.faults.ledger import PLACE, append
 
 if TYPE_CHECKING:
@@ -131,3 +132,19 @@ def fork_and_book(payload: dict[str, Any], ctx: JobContext) -> None:
     """Forks in the middle of its transaction and goes on in both processes."""
     ctx.transaction.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
     os.fork()
+
+
+@task(transactional=True, max_attempts=1000)
+def pay(payload: dict[str, Any], ctx: JobContext) -> None:
+    """Writes, and then its process may die, at an instant that the payload and the attempt decide on."""
+    ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    if (when := time_to_die(payload["seed"], ctx.attempt)) is not None:
+        die(ctx.job.id, when, ctx.connection)
+
+
+@task(transactional=True, max_attempts=1000)
+async def pay_async(payload: dict[str, Any], ctx: JobContext) -> None:
+    """Does the same on the event loop."""
+    await ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    if (when := time_to_die(payload["seed"], ctx.attempt)) is not None:
+        die(ctx.job.id, when, ctx.connection)

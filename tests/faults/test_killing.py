@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from tests.faults.arena import LONG_FORM
 from tests.faults.hosts import QUICK
-from tests.worker.conftest import alive
+from tests.worker.conftest import alive, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,32 @@ def test_a_process_that_is_killed_again_and_again(arena: Arena, times: Callable[
             arena.time_of_run(began, "process killed: a job that it had claimed runs elsewhere", jobs=waiting)
     outcome = arena.finish()
     assert len(outcome.story.faults) == times(4, 20)
+
+
+def test_effects_are_exact_whenever_in_its_transaction_a_process_dies(
+    arena: Arena, times: Callable[[int, int], int]
+) -> None:
+    enough = times(10, 1000)
+    began = time.monotonic()
+    # Processes that die soon after their start are made up for after growing pauses, which would take an hour in all.
+    hasty = prepared("import pgtasks.worker.fleet as f; f._SETTLED_SECONDS = 0") if LONG_FORM else ()
+    host = arena.start("--processes", "4", "--concurrency", "2", before=hasty)
+
+    def died() -> bool:
+        if arena.unfinished() < times(1, 20):
+            arena.pay(times(10, 200))
+        return len(arena.ledger.deaths()) >= enough
+
+    arena.wait(died, f"the deaths of {enough} processes")
+    arena.finish()
+    arena.measure(f"{enough} processes die in transactions: all jobs have ended", time.monotonic() - began)
+    deaths = arena.ledger.deaths()
+    print(f"{len(arena.jobs)} jobs; processes that died: {Counter(when for _, when in deaths)}")
+    assert sorted(arena.rows("select job_id from booked")) == [(job,) for job in sorted(arena.jobs)]
+    assert len(host.records("process_exited", status="killed by SIGKILL")) == len(deaths)
+    # That the instants are what they are called: after these, the job has not run again.
+    over = [place for place, (_, when) in enumerate(deaths) if when in ("committing", "committed")]
+    assert all(job != deaths[place][0] for place in over for job, _ in deaths[place + 1 :])
 
 
 def test_a_supervisor_that_is_killed_takes_its_processes_with_it(
