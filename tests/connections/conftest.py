@@ -32,7 +32,7 @@ def app(database: str) -> Iterator[App]:
 
 
 @pytest.fixture
-def send(app: App) -> Task[..., Any]:
+def send(app: App) -> Task[Any, ..., Any]:
     @app.task
     def send(payload: int) -> None: ...
 

@@ -60,7 +60,7 @@ def note(number: int) -> None:
 
 @pytest.mark.parametrize("alias", [None, "other"])
 def test_jobs_are_committed_and_rolled_back_with_the_transaction(
-    alias: str | None, send: Task[..., Any], app: App, committed: Committed
+    alias: str | None, send: Task[Any, ..., Any], app: App, committed: Committed
 ) -> None:
     using = alias or "default"
     given = connections[alias] if alias else connection
@@ -96,7 +96,7 @@ def test_jobs_are_committed_and_rolled_back_with_the_transaction(
     assert committed()[-1] == 5
 
 
-def test_what_runs_on_commit_adds_jobs_too(send: Task[..., Any], committed: Committed) -> None:
+def test_what_runs_on_commit_adds_jobs_too(send: Task[Any, ..., Any], committed: Committed) -> None:
     with transaction.atomic():
         transaction.on_commit(lambda: send.defer(2, connection=connection))
         transaction.on_commit(lambda: send.defer(3))
@@ -110,7 +110,7 @@ def test_what_runs_on_commit_adds_jobs_too(send: Task[..., Any], committed: Comm
     assert committed() == [1, 2, 3]
 
 
-def test_a_django_test_case_takes_its_jobs_back(send: Task[..., Any], committed: Committed) -> None:
+def test_a_django_test_case_takes_its_jobs_back(send: Task[Any, ..., Any], committed: Committed) -> None:
     from django.test import TestCase
 
     seen: list[Any] = []
@@ -132,7 +132,7 @@ def test_a_django_test_case_takes_its_jobs_back(send: Task[..., Any], committed:
     assert committed() == []
 
 
-def test_asyncio_code_adds_through_sync_to_async(send: Task[..., Any], committed: Committed) -> None:
+def test_asyncio_code_adds_through_sync_to_async(send: Task[Any, ..., Any], committed: Committed) -> None:
     def place() -> None:
         with transaction.atomic():
             note(1)
@@ -151,7 +151,7 @@ def test_asyncio_code_adds_through_sync_to_async(send: Task[..., Any], committed
 # What cannot be used
 
 
-def test_a_transaction_that_has_failed_takes_no_jobs(send: Task[..., Any], committed: Committed) -> None:
+def test_a_transaction_that_has_failed_takes_no_jobs(send: Task[Any, ..., Any], committed: Committed) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         with pytest.raises(DatabaseError):
             cursor.execute("select 1/0")
@@ -167,7 +167,7 @@ def test_a_transaction_that_has_failed_takes_no_jobs(send: Task[..., Any], commi
     assert committed() == [2]
 
 
-def test_a_connection_that_is_closed_takes_no_jobs(send: Task[..., Any], committed: Committed) -> None:
+def test_a_connection_that_is_closed_takes_no_jobs(send: Task[Any, ..., Any], committed: Committed) -> None:
     with suppress(UndoneError), transaction.atomic():
         note(1)
         connection.close()
@@ -183,7 +183,7 @@ def test_a_connection_that_is_closed_takes_no_jobs(send: Task[..., Any], committ
     assert committed() == [2]
 
 
-def test_another_threads_connection_takes_no_jobs(send: Task[..., Any], committed: Committed) -> None:
+def test_another_threads_connection_takes_no_jobs(send: Task[Any, ..., Any], committed: Committed) -> None:
     taken = connections["default"]
     raised: list[BaseException] = []
 
@@ -201,7 +201,7 @@ def test_another_threads_connection_takes_no_jobs(send: Task[..., Any], committe
 
 
 def test_a_connection_to_something_else_takes_no_jobs(
-    send: Task[..., Any], committed: Committed, monkeypatch: pytest.MonkeyPatch
+    send: Task[Any, ..., Any], committed: Committed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(JobOptionError, match=r"Django's connection 'lite' is to sqlite, .*: leave it out, and add the"):
         send.defer(1, connection=connections["lite"])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MANY = list(range(100, 135))
 
 
-def test_jobs_are_added_in_a_pipeline(send: Task[..., Any], database: str, committed: Committed) -> None:
+def test_jobs_are_added_in_a_pipeline(send: Task[Any, ..., Any], database: str, committed: Committed) -> None:
     with psycopg.connect(database) as own:
         with own.pipeline():
             own.execute("insert into note values (1)")
@@ -48,7 +48,7 @@ def test_jobs_are_added_in_a_pipeline(send: Task[..., Any], database: str, commi
 
 
 def test_one_connection_serves_threads_and_tasks_one_after_another(
-    send: Task[..., Any], app: App, database: str, committed: Committed
+    send: Task[Any, ..., Any], app: App, database: str, committed: Committed
 ) -> None:
     async def add() -> None:
         async with await psycopg.AsyncConnection.connect(database) as own:
@@ -62,7 +62,7 @@ def test_one_connection_serves_threads_and_tasks_one_after_another(
 
 
 def test_what_is_in_the_middle_of_a_statement_is_not_waited_for_for_ever(
-    send: Task[..., Any], app: App, database: str, committed: Committed, monkeypatch: pytest.MonkeyPatch
+    send: Task[Any, ..., Any], app: App, database: str, committed: Committed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usable, "BUSY_SECONDS", 0.01)
     busy = pytest.raises(
@@ -94,7 +94,7 @@ def test_what_is_in_the_middle_of_a_statement_is_not_waited_for_for_ever(
 
 
 def test_what_cannot_take_a_job_is_named_with_what_to_do(
-    send: Task[..., Any], app: App, database: str, committed: Committed
+    send: Task[Any, ..., Any], app: App, database: str, committed: Committed
 ) -> None:
     def refused(given: Any, match: str) -> None:
         with pytest.raises(JobOptionError, match=match):

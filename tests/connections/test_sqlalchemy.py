@@ -40,7 +40,7 @@ def blocking(kind: str, engine: Engine) -> Any:
 
 @pytest.mark.parametrize("kind", ["Session", "scoped_session", "Connection"])
 def test_jobs_are_committed_and_rolled_back_with_the_transaction(
-    kind: str, engine: Engine, send: Task[..., Any], app: App, committed: Committed
+    kind: str, engine: Engine, send: Task[Any, ..., Any], app: App, committed: Committed
 ) -> None:
     owner = blocking(kind, engine)
     send.defer(1, connection=owner)  # nothing else is done in this transaction
@@ -86,7 +86,7 @@ def asynchronous(kind: str, engine: AsyncEngine) -> Any:
 
 @pytest.mark.parametrize("kind", ["AsyncSession", "async_scoped_session", "AsyncConnection"])
 def test_jobs_are_committed_and_rolled_back_with_the_asyncio_transaction(
-    kind: str, async_engine: OpenEngine, send: Task[..., Any], app: App, committed: Committed
+    kind: str, async_engine: OpenEngine, send: Task[Any, ..., Any], app: App, committed: Committed
 ) -> None:
     async def add(owner: Any) -> None:
         await send.defer_async(1, connection=owner)
@@ -129,7 +129,7 @@ def test_jobs_are_committed_and_rolled_back_with_the_asyncio_transaction(
 
 
 def test_the_blocks_that_begin_and_end_a_transaction_take_jobs(
-    engine: Engine, send: Task[..., Any], committed: Committed
+    engine: Engine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     with engine.begin() as connection:
         send.defer(1, connection=connection)
@@ -141,7 +141,7 @@ def test_the_blocks_that_begin_and_end_a_transaction_take_jobs(
 
 
 def test_a_session_on_a_connection_adds_in_the_transaction_of_that(
-    engine: Engine, send: Task[..., Any], committed: Committed
+    engine: Engine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     with engine.connect() as outer, outer.begin() as transaction:
         with Session(outer, join_transaction_mode="create_savepoint") as session:
@@ -154,14 +154,16 @@ def test_a_session_on_a_connection_adds_in_the_transaction_of_that(
     assert committed() == []
 
 
-def test_in_autocommit_mode_jobs_are_there_at_once(engine: Engine, send: Task[..., Any], committed: Committed) -> None:
+def test_in_autocommit_mode_jobs_are_there_at_once(
+    engine: Engine, send: Task[Any, ..., Any], committed: Committed
+) -> None:
     with Session(engine.execution_options(isolation_level="AUTOCOMMIT")) as session:
         send.defer(1, connection=session)
         send.defer_many(MANY, connection=session)
         assert committed() == [1, *MANY]
 
 
-def test_sqlalchemys_events_tell_of_the_transaction(engine: Engine, send: Task[..., Any]) -> None:
+def test_sqlalchemys_events_tell_of_the_transaction(engine: Engine, send: Task[Any, ..., Any]) -> None:
     told = []
     for name in ("begin", "commit"):
         event.listen(engine, name, lambda _, name=name: told.append(name))
@@ -173,7 +175,7 @@ def test_sqlalchemys_events_tell_of_the_transaction(engine: Engine, send: Task[.
 
 
 def test_a_payload_that_is_refused_leaves_the_transaction_as_it_was(
-    engine: Engine, send: Task[..., Any], committed: Committed
+    engine: Engine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     with Session(engine) as session:
         session.execute(text("insert into note values (1)"))
@@ -184,7 +186,7 @@ def test_a_payload_that_is_refused_leaves_the_transaction_as_it_was(
 
 
 def test_of_several_databases_the_session_has_to_say_which(
-    engine: Engine, send: Task[..., Any], committed: Committed
+    engine: Engine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     with Session(binds={Table("note", MetaData()): engine}) as session:
         with pytest.raises(
@@ -197,7 +199,7 @@ def test_of_several_databases_the_session_has_to_say_which(
 
 
 def test_a_transaction_of_two_phases_takes_jobs_that_notify_nobody(
-    engine: Engine, send: Task[..., Any], committed: Committed
+    engine: Engine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     with Session(engine, twophase=True) as session:
         send.defer(1, notify=False, connection=session)
@@ -212,7 +214,7 @@ def test_a_transaction_of_two_phases_takes_jobs_that_notify_nobody(
 
 
 def test_a_transaction_that_has_failed_takes_no_jobs(
-    engine: Engine, async_engine: OpenEngine, send: Task[..., Any], committed: Committed
+    engine: Engine, async_engine: OpenEngine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     failed = pytest.raises(JobOptionError, match=r"of the given sqlalchemy\.\w*Session has failed, .*: roll it back")
 
@@ -239,7 +241,7 @@ def test_a_transaction_that_has_failed_takes_no_jobs(
     assert committed() == [2]
 
 
-def test_what_is_closed_takes_no_jobs(engine: Engine, send: Task[..., Any]) -> None:
+def test_what_is_closed_takes_no_jobs(engine: Engine, send: Task[Any, ..., Any]) -> None:
     connection = engine.connect()
     connection.close()
     with pytest.raises(
@@ -264,14 +266,14 @@ def test_what_is_closed_takes_no_jobs(engine: Engine, send: Task[..., Any]) -> N
         session.invalidate()
 
 
-def test_a_transaction_that_only_reads_takes_no_jobs(engine: Engine, send: Task[..., Any]) -> None:
+def test_a_transaction_that_only_reads_takes_no_jobs(engine: Engine, send: Task[Any, ..., Any]) -> None:
     with engine.connect() as connection:
         connection.execution_options(postgresql_readonly=True)
         with pytest.raises(JobOptionError, match=r"cannot write .*: give one that can"):
             send.defer(1, connection=connection)
 
 
-def test_a_dialect_without_psycopg_is_named_before_anything_is_connected(send: Task[..., Any]) -> None:
+def test_a_dialect_without_psycopg_is_named_before_anything_is_connected(send: Task[Any, ..., Any]) -> None:
     nowhere = "127.0.0.1:1/x"
     for url, name in (
         (
@@ -292,7 +294,7 @@ def test_a_dialect_without_psycopg_is_named_before_anything_is_connected(send: T
 
 
 def test_the_wrong_kind_is_named_with_what_to_do(
-    engine: Engine, async_engine: OpenEngine, send: Task[..., Any], committed: Committed
+    engine: Engine, async_engine: OpenEngine, send: Task[Any, ..., Any], committed: Committed
 ) -> None:
     async def add() -> None:
         async with async_engine() as other:
@@ -308,10 +310,10 @@ def test_the_wrong_kind_is_named_with_what_to_do(
             }
             for owner, match in for_asyncio.items():
                 with pytest.raises(JobOptionError, match=match):
-                    send.defer(1, connection=owner)  # type: ignore[arg-type]
+                    send.defer(1, connection=owner)  # type: ignore[call-overload]
             for owner in (Session(engine), scoped_session(sessionmaker(engine)), engine.connect()):
                 with pytest.raises(JobOptionError, match=r"it is for blocking code: call the method without `_async`"):
-                    await send.defer_async(1, connection=owner)  # type: ignore[arg-type]
+                    await send.defer_async(1, connection=owner)  # type: ignore[call-overload]
                 owner.close()
 
     asyncio.run(add())
@@ -325,5 +327,5 @@ def test_the_wrong_kind_is_named_with_what_to_do(
         }
         for owner, match in others.items():
             with pytest.raises(JobOptionError, match=match):
-                send.defer(1, connection=owner)  # type: ignore[arg-type]
+                send.defer(1, connection=owner)  # type: ignore[call-overload]
     assert committed() == []

@@ -137,14 +137,14 @@ def fork_and_book(payload: dict[str, Any], ctx: JobContext) -> None:
 @task(transactional=True, max_attempts=1000)
 def pay(payload: dict[str, Any], ctx: JobContext) -> None:
     """Writes, and then its process may die, at an instant that the payload and the attempt decide on."""
-    ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    ctx.transaction.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
     if (when := time_to_die(payload["seed"], ctx.attempt)) is not None:
-        die(ctx.job.id, when, ctx.connection)
+        die(ctx.job.id, when, ctx.transaction)
 
 
 @task(transactional=True, max_attempts=1000)
 async def pay_async(payload: dict[str, Any], ctx: JobContext) -> None:
     """Does the same on the event loop."""
-    await ctx.connection.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
+    await ctx.transaction.execute("insert into public.booked (job_id) values (%s)", (ctx.job.id,))
     if (when := time_to_die(payload["seed"], ctx.attempt)) is not None:
-        die(ctx.job.id, when, ctx.connection)
+        die(ctx.job.id, when, ctx.transaction)
