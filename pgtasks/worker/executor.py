@@ -221,6 +221,8 @@ class Executor:
         began = time.monotonic()
         try:
             seen, payload = read_job(task, job, self._codec)
+            if seen is not job:
+                enter_job(seen)  # so that `current_job` gives it as the handler sees it
             if transactional:
                 outcome = self._run_in_transaction(seen, task, payload, run)
             else:
@@ -283,6 +285,8 @@ class Executor:
         began = time.monotonic()
         try:
             seen, payload = read_job(task, job, self._codec)
+            if seen is not job:
+                enter_job(seen)  # so that `current_job` gives it as the handler sees it
             if transactional:
                 outcome = await self._run_in_async_transaction(seen, task, payload, run)
             else:
