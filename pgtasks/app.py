@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, overload
+from weakref import WeakSet
 
 import psycopg
 
@@ -22,7 +24,7 @@ from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from pydantic import BaseModel
@@ -76,6 +78,7 @@ class App(Plugged, Adding):
         self._settings: Settings | None = None
         self._database: Database | None = None
         self._statements: Statements | None = None
+        _Current.apps.add(self)
         if registry is None:
             _Current.app = self
 
@@ -102,13 +105,7 @@ class App(Plugged, Adding):
             return self._database
         with self._lock:
             if self._database is None:
-                settings = self.settings
-                conninfo = settings.conninfo
-                if conninfo is None:
-                    lease = embedded.acquire(directory=settings.embedded_dir)
-                    log.warning("embedded_started", directory=str(lease.directory), started=lease.started)
-                    conninfo = lease.conninfo
-                self._database = Database(conninfo, max_connections=settings.pool_max_size)
+                self._database = (_Current.open_database or _open_database)(self)
                 self._database.session_statements = self.session_statements()
             return self._database
 
@@ -299,6 +296,41 @@ class App(Plugged, Adding):
 
 class _Current:
     app: App | None = None
+    apps: ClassVar[WeakSet[App]] = WeakSet()
+    """All that there are."""
+    open_database: Callable[[App], Database] | None = None
+    """What gives them another database than their own, if anything does."""
+
+
+def _open_database(app: App) -> Database:
+    settings = app.settings
+    conninfo = settings.conninfo
+    if conninfo is None:
+        lease = embedded.acquire(directory=settings.embedded_dir)
+        log.warning("embedded_started", directory=str(lease.directory), started=lease.started)
+        conninfo = lease.conninfo
+    return Database(conninfo, max_connections=settings.pool_max_size)
+
+
+@contextmanager
+def databases_from(open_database: Callable[[App], Database]) -> Iterator[None]:
+    """Have every App of this process, also those to come, use another database for as long as a block lasts: for tests.
+
+    What they have used before stays open, and is used again afterwards.
+
+    Args:
+        open_database: gives the database of an App, when that is first used.
+    """
+    before = {app: app._database for app in _Current.apps}  # noqa: SLF001 - of a class of this module
+    opened_before, _Current.open_database = _Current.open_database, open_database
+    for app in before:
+        app._database = None  # noqa: SLF001 - likewise
+    try:
+        yield
+    finally:
+        _Current.open_database = opened_before
+        for app in list(_Current.apps):
+            app._database = before.get(app)  # noqa: SLF001 - likewise
 
 
 def current_app() -> App:

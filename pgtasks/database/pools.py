@@ -145,6 +145,13 @@ class Database:
         """Close the pool for blocking code; those of event loops are closed by `aclose` in their loop."""
         _close_own(self._blocking)
 
+    def close_all(self) -> None:
+        """Close the pools of this process: those of event loops, too, but for loops that are running just now."""
+        self.close()
+        for (pid, loop), pool in list(self._loops.items()):
+            if pid == os.getpid() and not (loop.is_closed() or loop.is_running()):
+                loop.run_until_complete(pool.guard.aclose())
+
     async def aclose(self) -> None:
         """Close the running event loop's pool. The end of `asyncio.run` does so too."""
         pool = self._loops.get((os.getpid(), asyncio.get_running_loop()))

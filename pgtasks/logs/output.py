@@ -155,8 +155,7 @@ class RecordFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as text: the keys that all have first, its traceback last."""
-        ours = isinstance(record.msg, dict) and hasattr(record, "_logger")
-        keys: EventDict = record.msg if ours else _foreign_keys(record)  # type: ignore[assignment]  # not a str then
+        keys = keys_of(record)
         event: EventDict = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "level": record.levelname.lower(),
@@ -167,6 +166,13 @@ class RecordFormatter(logging.Formatter):
         if event.pop("exc_info", None):
             event = _exception_as_text(None, "", {**event, "exc_info": keys["exc_info"]})
         return str(self._renderer(None, record.levelname.lower(), event))
+
+
+def keys_of(record: logging.LogRecord) -> EventDict:
+    """Return what a record of structlog, or of anybody, says: `event`, its own keys, and those of the job."""
+    if isinstance(record.msg, dict) and hasattr(record, "_logger"):
+        return record.msg
+    return _foreign_keys(record)
 
 
 def render_json(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> str:

@@ -73,7 +73,7 @@ def add_many(
         JobOptionError: a job is not what it may be, or the specs differ in their job key mode.
         PayloadError: JSON cannot hold one of the payloads.
     """
-    call = _Call(sql, _Rules(template), notify=notify, returning=returning)
+    call = _Call(sql, Rules(template), notify=notify, returning=returning)
     jobs = yield 1
     taken = 0
     while jobs:
@@ -101,7 +101,7 @@ def add_many(
 
 
 @dataclass(slots=True)
-class _Rules:
+class Rules:
     """What the jobs of one call have to agree in."""
 
     template: JobSpec | None
@@ -136,7 +136,7 @@ class _Rules:
 class _Batch:
     """Jobs that are sent with one statement."""
 
-    def __init__(self, rules: _Rules, start: int) -> None:
+    def __init__(self, rules: Rules, start: int) -> None:
         self.start = start
         """How many jobs of the call came before."""
         self.specs: list[JobSpec] = []
@@ -215,7 +215,7 @@ class _Call:
     """One call, and what has come of it so far."""
 
     sql: Statements
-    rules: _Rules
+    rules: Rules
     notify: bool
     returning: bool
     count: int = 0

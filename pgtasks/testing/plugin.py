@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgtasks.testing.logged import job_logs
 from pgtasks.testing.recording import HookRecorder
 from pgtasks.testing.server import database_server
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgtasks import App
+    from pgtasks.testing.immediate import EagerJobs
+    from pgtasks.testing.logged import JobLogs
     from pgtasks.testing.server import DatabaseServer
 
 
@@ -48,6 +51,32 @@ def pgtasks_database(pgtasks_server: DatabaseServer, pgtasks_schema: str) -> Ite
     key = f"schema {pgtasks_schema}"
     with pgtasks_server.database(key, lambda connection: migrate(connection, pgtasks_schema)) as conninfo:
         yield conninfo
+
+
+@pytest.fixture
+def pgtasks_jobs(pgtasks_database: str) -> Iterator[App]:
+    """Have every App of the process use `pgtasks_database`, so that all jobs go there; the App of `pgtasks.task`."""
+    from pgtasks.app import current_app  # noqa: PLC0415 - likewise
+    from pgtasks.testing.elsewhere import use_database  # noqa: PLC0415 - likewise
+
+    with use_database(pgtasks_database):
+        yield current_app()
+
+
+@pytest.fixture
+def pgtasks_eager() -> Iterator[EagerJobs]:
+    """Have jobs run where they are added, without a database; what has become of them."""
+    from pgtasks.testing.immediate import eager  # noqa: PLC0415 - likewise
+
+    with eager() as jobs:
+        yield jobs
+
+
+@pytest.fixture
+def pgtasks_logs() -> Iterator[JobLogs]:
+    """What jobs log in the test, from level info on."""
+    with job_logs() as logs:
+        yield logs
 
 
 @pytest.fixture

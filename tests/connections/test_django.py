@@ -16,6 +16,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from psycopg.conninfo import conninfo_to_dict
 
 from pgtasks.errors import JobOptionError
+from pgtasks.testing import run_jobs, use_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,4 +216,27 @@ def test_a_connection_to_something_else_takes_no_jobs(
         JobOptionError, match=r"'default' is on psycopg2: pgtasks speaks psycopg 3 only: use that, which"
     ):
         send.defer(1, connection=connection)
+    assert committed() == []
+
+
+def test_jobs_run_in_the_transaction_of_a_test_which_outlives_their_errors(app: App, committed: Committed) -> None:
+    @app.task(max_attempts=1)
+    def write(payload: int) -> None:
+        note(payload)
+        if payload == 2:
+            with transaction.atomic(savepoint=False):
+                raise UndoneError
+        if payload == 3:
+            with connection.cursor() as cursor:
+                cursor.execute("no SQL")
+
+    with suppress(UndoneError), transaction.atomic(), use_connection(connection):
+        for number in (1, 2, 3, 4):
+            write.defer(number)
+        runs = run_jobs(app=app, raise_errors=False)
+        assert [run.state for run in runs] == ["deleted", "failed", "failed", "deleted"]
+        with connection.cursor() as cursor:
+            cursor.execute("select n from note order by n")
+            assert cursor.fetchall() == [(1,), (4,)]
+        raise UndoneError
     assert committed() == []

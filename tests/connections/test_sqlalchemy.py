@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pgtasks.errors import JobOptionError, PayloadError
+from pgtasks.testing import assert_deferred, run_jobs, run_jobs_async, use_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from pgtasks import App, Task
+    from pgtasks import App, JobContext, Task
 
     Committed = Callable[[], list[Any]]
     OpenEngine = Callable[[], AbstractAsyncContextManager[AsyncEngine]]
@@ -328,4 +329,32 @@ def test_the_wrong_kind_is_named_with_what_to_do(
         for owner, match in others.items():
             with pytest.raises(JobOptionError, match=match):
                 send.defer(1, connection=owner)  # type: ignore[call-overload]
+    assert committed() == []
+
+
+def test_jobs_run_in_the_transaction_of_a_test(
+    engine: Engine, async_engine: OpenEngine, app: App, committed: Committed
+) -> None:
+    @app.task
+    def write(payload: int, ctx: JobContext) -> None:
+        with ctx.connection() as connection:
+            connection.execute("insert into note values (%s)", [payload])
+
+    @app.task
+    async def write_async(payload: int, ctx: JobContext) -> None:
+        async with ctx.async_connection() as connection:
+            await connection.execute("insert into note values (%s)", [payload])
+
+    async def run() -> None:
+        async with async_engine() as opened, AsyncSession(opened) as session:
+            await write_async.defer_async(2, connection=session)
+            assert len(await run_jobs_async(app=app, connection=session)) == 1
+            assert list(await session.scalars(text("select n from note"))) == [2]
+
+    with Session(engine) as session, use_connection(session):
+        write.defer(1)
+        assert_deferred(write, 1, app=app)
+        assert len(run_jobs(app=app)) == 1
+        assert list(session.scalars(text("select n from note"))) == [1]
+    asyncio.run(run())
     assert committed() == []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgtasks.embedded.postmaster import find_postmaster
+from pgtasks.settings.sources import TEST_DATABASE
 from tests.docs.pages import steps
 from tests.servers import memory_disk
 
@@ -56,7 +57,8 @@ def run_text(place: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "DATABASE_URL"))}
         environment |= _ENVIRONMENT
         if database is not None:
-            environment |= {"PGTASKS_DATABASE_URL": database, "DATABASE_URL": database}
+            # The last one keeps the tests that a page shows from starting a server of their own.
+            environment |= dict.fromkeys(("PGTASKS_DATABASE_URL", "DATABASE_URL", TEST_DATABASE), database)
         return subprocess.run(
             [sys.executable, "-W", "error", str(_RUNNER)],
             input=json.dumps(page),
