@@ -34,6 +34,7 @@ from pgtasks.errors import (
 from pgtasks.flow import Cancel, Fail, Retry, Snooze
 from pgtasks.hookspecs import hookimpl
 from pgtasks.job import Job, JobKeyMode, JobSpec
+from pgtasks.progress import JobProgress
 from pgtasks.queue.admin import (
     CleanupOperation,
     CleanupResult,
@@ -73,6 +74,7 @@ __all__ = [
     "JobKeyMode",
     "JobOptionError",
     "JobPage",
+    "JobProgress",
     "JobSpec",
     "JobState",
     "JobTimeoutError",

@@ -10,7 +10,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from pgtasks.queue import admin
+from pgtasks.queue import admin, progress
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.database import Operation
     from pgtasks.job import Job
+    from pgtasks.progress import JobProgress
     from pgtasks.queue.admin import (
         CleanupOperation,
         CleanupResult,
@@ -206,6 +207,28 @@ def _workers(sql: Statements, limit: int = 1_000, *, connection: Connection = No
     return admin.workers(sql, limit)
 
 
+def _progress(
+    sql: Statements,
+    job_ids: Iterable[int] | None = None,
+    *,
+    limit: int = 1_000,
+    connection: Connection = None,
+) -> Operation[list[JobProgress]]:
+    """Return how far running jobs have come, as their handlers say with `ctx.progress`, in the order of their ids.
+
+    Jobs that are not running, or whose handlers say nothing, are left out. A standby knows of none.
+
+    Args:
+        job_ids: ids of the jobs; by default all that are running.
+        limit: the most to return, from 1 to 10,000.
+        connection: where to look; by default one of the app's pool.
+
+    Raises:
+        JobOptionError: an id is not a whole number, or there are more than 10,000.
+    """
+    return progress.list_progress(sql, job_ids, limit)
+
+
 def _cleanup(
     sql: Statements, *operations: CleanupOperation, limit: int = 10_000, connection: Connection = None
 ) -> Operation[CleanupResult]:
@@ -285,6 +308,7 @@ class Jobs:
     queues = _blocking(_queues)
     tasks = _blocking(_tasks)
     workers = _blocking(_workers)
+    progress = _blocking(_progress)
     cleanup = _blocking(_cleanup)
 
 
@@ -305,4 +329,5 @@ class AsyncJobs:
     queues = _asynchronous(_queues)
     tasks = _asynchronous(_tasks)
     workers = _asynchronous(_workers)
+    progress = _asynchronous(_progress)
     cleanup = _asynchronous(_cleanup)

@@ -132,6 +132,8 @@ class WorkerInfo:
     """How many jobs it had run with success by then."""
     failed: int | None = None
     """How many attempts had failed."""
+    running: int | None = None
+    """How many jobs it was running."""
 
 
 @dataclass(frozen=True, slots=True)

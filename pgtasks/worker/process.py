@@ -34,6 +34,7 @@ from pgtasks.worker.heartbeats import HeartbeatWatch
 from pgtasks.worker.link import Backoff, DatabaseLink
 from pgtasks.worker.member import this_host
 from pgtasks.worker.planning import ForbiddenFlagsCache, Planner
+from pgtasks.worker.progress import ProgressWriter
 from pgtasks.worker.protocol import Exit, FromWorker, ToWorker
 from pgtasks.worker.recycling import Recycling
 from pgtasks.worker.slots import ProcessView
@@ -133,6 +134,7 @@ class WorkerProcess:
         self._heartbeats = HeartbeatWatch(
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
         )
+        self._progress = ProgressWriter(self._link, lambda: self._executor.held_ids)
         self._threadless = Backoff()
         self._resuming: asyncio.TimerHandle | None = None
         self._recycling = Recycling(settings)
@@ -160,6 +162,7 @@ class WorkerProcess:
             self._loop.create_task(self._completer.run(), name="completer"),
             self._loop.create_task(self._tick(), name="tick"),
             self._loop.create_task(self._heartbeats.run(), name="heartbeat watch"),
+            self._loop.create_task(self._progress.run(), name="progress"),
         ]
         if self._hooks.observes:
             loops.append(self._loop.create_task(self._hooks.watch(), name="plugin watch"))

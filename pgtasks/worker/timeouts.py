@@ -28,6 +28,8 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "recover_worker": 30.0,
     # The end of a job's own transaction, which has what time the job has.
     "finish_in_transaction": None,
+    # Of use for a moment; it gives up by itself where it would have to wait for a lock.
+    "report_progress": 5.0,
     # Looks.
     "has_runnable": 10.0,
     "unknown_tasks": 15.0,

@@ -168,6 +168,13 @@ begin
       update {gw}._pgtasks_workers as workers
       set released_at = now()
       where workers.id = _pgtasks_release_worker.worker_id;
+      delete from {gw}._pgtasks_progress as known
+      where known.job_id in (
+        select left_over.job_id
+        from {gw}._pgtasks_progress as left_over
+        where left_over.worker_id = _pgtasks_release_worker.worker_id
+        for update skip locked
+      );
     end if;
   end if;
 end;

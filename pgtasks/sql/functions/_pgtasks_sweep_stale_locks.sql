@@ -1,6 +1,8 @@
 -- Clears locks that are older than four hours, whoever holds them; such a job runs again now, not in the past. Puts
 -- back queues that were deleted while a job of theirs was being added, under their old ids: without them these jobs
 -- would never run. Those whose names are known are left to _pgtasks_restore_names. Returns how many of each.
+--
+-- Forgets workers that ended a day ago, and what was said of jobs that are gone, or of claims that have ended.
 create or replace function {gw}._pgtasks_sweep_stale_locks(
   out unlocked_jobs bigint,
   out unlocked_queues bigint,
@@ -76,6 +78,18 @@ begin
   delete from {gw}._pgtasks_workers as workers where workers.released_at < now() - interval '1 day';
   delete from {gw}._pgtasks_interruptions as known
   where not exists (select from {gw}._private_jobs as jobs where jobs.id = known.job_id);
+  delete from {gw}._pgtasks_progress as known
+  where known.job_id in (
+    select left_over.job_id
+    from {gw}._pgtasks_progress as left_over
+    where not exists (
+      select from {gw}._private_jobs as jobs
+      where jobs.id = left_over.job_id
+        and jobs.locked_by = left_over.worker_id
+        and jobs.locked_at = left_over.locked_at
+    )
+    for update skip locked
+  );
 
   unlocked_jobs := coalesce(cardinality(v_job_ids), 0);
   unlocked_queues := coalesce(cardinality(v_queue_ids), 0);

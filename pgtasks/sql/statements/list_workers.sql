@@ -3,7 +3,7 @@ select
     coalesce(held.worker_id, known.id), coalesce(held.jobs, 0), held.oldest_lock,
     known.host_name, known.pid, known.version, known.started_at, known.heartbeat_at,
     extract(epoch from clock_timestamp() - known.heartbeat_at)::double precision,
-    known.succeeded, known.failed
+    known.succeeded, known.failed, known.running
 from
     {gw}._pgtasks_list_workers($1::integer, $2::integer) as held
     full join (
