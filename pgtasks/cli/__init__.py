@@ -47,6 +47,7 @@ COMMANDS: Final = {
         "List the tasks that the database knows, and how many jobs of each wait, run and have failed.",
     ),
     "workers": LazyCommand("pgtasks.cli.workers:workers", "See which workers there are, and take jobs from dead ones."),
+    "top": LazyCommand("pgtasks.cli.top:top", "Watch workers, running jobs and their progress."),
     "cleanup": LazyCommand(
         "pgtasks.cli.cleanup:cleanup",
         "Forget tasks and queues that no job has, or delete the jobs that are permanently failed.",
@@ -83,6 +84,7 @@ def pgtasks(ctx: click.Context, /, *, version: bool, **_settings: object) -> Non
     pgtasks add greet '{"name": "Ada"}'    add a job for the task 'greet'
     pgtasks jobs list --state failed       see which jobs have failed, and why
     pgtasks jobs retry 42                  let a failed job run again
+    pgtasks top                            watch workers and running jobs
     pgtasks doctor                         see what makes the queue slow or stuck
 
     The database is --database-url, PGTASKS_DATABASE_URL, DATABASE_URL, what the PG… variables of libpq name, or

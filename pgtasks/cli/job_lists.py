@@ -12,6 +12,7 @@ from pgtasks.cli.job_output import job_object, show_job, show_jobs
 from pgtasks.cli.listing import limit_option, say_next
 from pgtasks.cli.options import database_options
 from pgtasks.cli.output import note
+from pgtasks.cli.progress_output import progress_object
 from pgtasks.cli.tables import show_json
 from pgtasks.cli.values import options_as_written, read_ids
 from pgtasks.errors import did_you_mean
@@ -93,13 +94,19 @@ def show(ctx: click.Context, /, *, ids: tuple[str, ...], as_json: bool, **_setti
         return
     with application(ctx) as app, app.connection() as connection:
         found = {number: app.jobs.get(number, connection=connection) for number in numbers}
-    jobs = [job for job in found.values() if job is not None]
+        jobs = [job for job in found.values() if job is not None]
+        held = [job.id for job in jobs if job.locked_at is not None]
+        # A query for jobs that are not running would tell nothing.
+        told = app.jobs.progress(held, limit=len(held), connection=connection) if held else []
+    progress = {each.job_id: each for each in told}
     if as_json:
-        show_json(job_object(job) for job in jobs)
+        for job in jobs:
+            told_of = progress.get(job.id)
+            show_json([job_object(job) | {"progress": None if told_of is None else progress_object(told_of)}])
     else:
         for position, job in enumerate(jobs):
             if position:
                 click.echo()
-            show_job(job)
+            show_job(job, progress.get(job.id))
     missing = {str(number): "there is no such job" for number, job in found.items() if job is None}
     raise_left("job", missing, len(numbers), done="found")

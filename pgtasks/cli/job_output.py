@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from pgtasks.cli.progress_output import progress_fact
 from pgtasks.cli.tables import Column, as_utc, shorten, show_facts, show_table, when, when_exactly
 from pgtasks.errors import PayloadError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgtasks.job import Job
+    from pgtasks.progress import JobProgress
     from pgtasks.queue.admin import JobState
 
 _COLUMNS: Final = (
@@ -62,7 +64,7 @@ def show_jobs(jobs: Iterable[Job]) -> None:
     )
 
 
-def show_job(job: Job) -> None:
+def show_job(job: Job, progress: JobProgress | None = None) -> None:
     """Write all that is known about a job."""
     facts = [
         ("id", str(job.id)),
@@ -78,6 +80,7 @@ def show_job(job: Job) -> None:
         ("changed", when_exactly(job.updated_at)),
         ("locked", when_exactly(job.locked_at) if job.locked_at else None),
         ("locked by", job.locked_by),
+        ("progress", progress_fact(progress) if progress else None),
         ("revision", str(job.revision)),
         ("payload", _readable(job)),
         ("last error", (job.last_error or "").rstrip()),

@@ -6,6 +6,7 @@ Text comes from jobs, so from anybody: what a terminal would obey is written as 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -118,6 +119,25 @@ def relative(moment: dt.datetime, now: dt.datetime | None = None) -> str:
             text = f"{round(away / size)} {unit}"
             return f"in {text}" if seconds > 0 else f"{text} ago"
     return "now"
+
+
+def span(seconds: float) -> str:
+    """Return a time span in its largest unit.
+
+    >>> span(0.4), span(90), span(7200)
+    ('0 s', '2 min', '2 h')
+    """
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
+    return f"{round(seconds / size)} {unit}" if math.isfinite(seconds) else "for ever"
+
+
+def number(value: float) -> str:
+    """Return a number as people read it.
+
+    >>> number(1234567), number(0.5), number(2 / 3)
+    ('1,234,567', '0.5', '0.667')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def safe(text: str) -> str:
