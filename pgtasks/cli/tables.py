@@ -122,13 +122,21 @@ def relative(moment: dt.datetime, now: dt.datetime | None = None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a time span in its largest unit.
+    """Return a time span in its two largest units.
 
-    >>> span(0.4), span(90), span(7200)
-    ('0 s', '2 min', '2 h')
+    >>> span(0.4), span(90), span(7200), span(100_000)
+    ('0 s', '1 min 30 s', '2 h', '1 d 3 h')
     """
-    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
-    return f"{round(seconds / size)} {unit}" if math.isfinite(seconds) else "for ever"
+    if not math.isfinite(seconds):
+        return "for ever"
+    left, parts = max(0, int(seconds)), []
+    for size, unit in _UNITS:
+        whole, left = divmod(left, size)
+        if whole:
+            parts.append(f"{whole} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or "0 s"
 
 
 def number(value: float) -> str:

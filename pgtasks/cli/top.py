@@ -106,7 +106,11 @@ def _print(frame: Frame) -> None:
 @contextmanager
 def _ended_quietly() -> Iterator[None]:
     """Let Ctrl-C end the block as a matter of course, and the signals that end a command give the terminal back."""
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, _end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup stays in force
+    }
     try:
         yield
     except KeyboardInterrupt:

@@ -87,9 +87,14 @@ def run(
 
 
 def run_on_terminal(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, answer: str = "", columns: int = 200
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    answer: str = "",
+    question: str = "[y/N]: ",
+    columns: int = 200,
 ) -> Done:
-    """Run `pgtasks` on a terminal; give the answer if it asks (`[y/N]`).
+    """Run `pgtasks` on a terminal; give the answer when it has written the question.
 
     All that it writes, to stderr too, is `out`, without bold and the like.
     """
@@ -106,7 +111,7 @@ def run_on_terminal(
         with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
             while got := os.read(ours, 10_000):
                 seen += got
-                if answer and seen.endswith(b"[y/N]: "):
+                if answer and question.encode() in seen:
                     os.write(ours, answer.encode())
                     answer = ""
         return Done(command.wait(), _STYLE.sub("", seen.decode()).replace("\r\n", "\n"), "")

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pgtasks import App
 from pgtasks.database import Database as Connections
 from pgtasks.queue.claim import claim_jobs
 from pgtasks.sql import Statements
 from pgtasks.worker import progress as module
 from pgtasks.worker.link import DatabaseLink
 from pgtasks.worker.progress import ProgressWriter
-from tests.waiting import wait_until
 from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
+    from pgtasks import App
     from pgtasks.database import Operation
     from pgtasks.job import Job
-    from tests.worker.conftest import Database, StartWorker
+    from tests.worker.conftest import Database
 
 
 class Counting(DatabaseLink):
