@@ -194,15 +194,16 @@ class JobContext:
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Say how far the job has got: for `pgtasks jobs show`, `pgtasks top` and `app.jobs.progress`.
 
-        It costs next to nothing: what is said is written about once a second, by somebody else.
+        It costs next to nothing, waits for nothing, and knows no trouble with the database: what was said last is
+        written about once a second, by somebody else. What is None stays as it was said before.
 
         Args:
-            done: how much is done, of whatever there is to count.
+            done: how much is done, of whatever there is to count, whole or not. It may be more than `total`.
             total: how much there is, if that is known.
-            note: what it is about, in a few words.
+            note: what it is about, in a few words; the first 500 characters are kept.
 
         Raises:
-            JobOptionError: an argument is not what it can be.
+            JobOptionError: a number is none, negative or infinite, or the note is no text.
         """
         self._runner.report_progress(self.job, done, total, note)
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONGEST_NOTE = 500
 """Characters of a note that are kept."""
+_NUMBERS = (int, float, Real)
+"""The last stands for all, numpy's included, but takes long to ask."""
 
 
 class Report(NamedTuple):
@@ -70,8 +72,8 @@ def check_report(done: object, total: object = None, note: object = None) -> Rep
 
 
 def _number(name: str, value: object) -> float:
-    # numpy's numbers are Real, too. A bool is an int for Python, but nobody means that.
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # A bool is an int for Python, but nobody means that.
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         raise JobOptionError(f"{name}={value!r} must be a number, not {type(value).__name__}")
     try:
         number = float(value)

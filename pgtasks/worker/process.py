@@ -98,6 +98,7 @@ class WorkerProcess:
         if any(task.options.transactional for task in app.registry):
             # Each of their jobs has a connection for as long as it runs, and may want another one meanwhile.
             app.database.make_room(2 * settings.concurrency)
+        self._progress = ProgressWriter(self._link, lambda: self._executor.held_ids)
         self._executor = Executor(
             app,
             settings.concurrency,
@@ -106,7 +107,7 @@ class WorkerProcess:
             self._on_no_thread,
             lambda: self._heartbeats.fresh,
             hooks,
-            self._report_progress,
+            self._progress.report,
         )
         self._admission = Admission(hooks, self._loop, self._pump, self._refused, self._on_no_answer)
         self._decisions = Decisions(hooks, self._loop, self._write)
@@ -134,7 +135,6 @@ class WorkerProcess:
         self._heartbeats = HeartbeatWatch(
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume
         )
-        self._progress = ProgressWriter(self._link, lambda: self._executor.held_ids)
         self._threadless = Backoff()
         self._resuming: asyncio.TimerHandle | None = None
         self._recycling = Recycling(settings)
@@ -296,8 +296,6 @@ class WorkerProcess:
         # The supervisor may be gone, or so busy that the socket is full of hints: both are noticed elsewhere.
         with contextlib.suppress(OSError):
             self._control.send(message)
-
-    def _report_progress(self, job: Job, done: float, total: float | None, note: str | None) -> None: ...
 
     def _ended(self, completions: list[Completion]) -> None:
         if self._decisions.active:

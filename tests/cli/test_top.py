@@ -28,7 +28,8 @@ BUSY = """
         graphile_worker.add_job('mail', queue_name => 'mail'),
         graphile_worker.add_job('later', run_at => now() + interval '1 day');
     update graphile_worker._private_jobs
-    set locked_by = 'host-1', locked_at = now() - make_interval(mins => 90, secs => 30 - id), attempts = 1 where id <= 2;
+    set locked_by = 'host-1', locked_at = now() - make_interval(mins => 90, secs => 30 - id), attempts = 1
+    where id <= 2;
     select graphile_worker._pgtasks_report_progress(
         'host-1', '{}', array[id], array[locked_at], array[attempts], array[3], array[4], array[e'half\\x1b[31m']
     ) from graphile_worker._private_jobs where id = 1

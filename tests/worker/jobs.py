@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from pgtasks import App, JobContext, current_app, task
+from pgtasks import App, JobContext, JobOptionError, current_app, task
 
 app = App()
 plain_log = logging.getLogger("jobs.plain")
@@ -90,6 +90,28 @@ def wait_for_row(payload: dict[str, str], ctx: JobContext) -> None:
     if payload.get("then") == "fail":
         raise RuntimeError("as told")
     record(ctx, "ran")
+
+
+def _permitted(name: str) -> bool:
+    with current_app().connection() as connection:
+        return connection.execute("select from public.permits where name = %s", (name,)).fetchone() is not None
+
+
+@task
+def come_on(payload: dict[str, str], ctx: JobContext) -> None:
+    """Says how far it has come, and ends when the test lets it."""
+    ctx.progress(1, 3, "warming up")
+    with contextlib.suppress(JobOptionError):
+        ctx.progress(-1)
+    while not _permitted(payload["permit"]):
+        time.sleep(0.02)
+
+
+@task
+async def come_on_async(payload: dict[str, str], ctx: JobContext) -> None:
+    ctx.progress(0.5, note="under way")
+    while not await asyncio.to_thread(_permitted, payload["permit"]):  # noqa: ASYNC110 - the test tells nobody
+        await asyncio.sleep(0.02)
 
 
 @task

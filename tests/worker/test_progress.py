@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,15 +16,18 @@ from pgtasks.sql import Statements
 from pgtasks.worker import progress as module
 from pgtasks.worker.link import DatabaseLink
 from pgtasks.worker.progress import ProgressWriter
+from tests.cli.running import run
 from tests.worker.conftest import LONG
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from pgtasks import App
     from pgtasks.database import Operation
     from pgtasks.job import Job
-    from tests.worker.conftest import Database
+    from tests.worker.conftest import Database, StartWorker
 
 
 class Counting(DatabaseLink):
@@ -136,3 +142,29 @@ def test_what_cannot_be_written_is_written_later_as_it_is_by_then(
         await link.database.aclose()
 
     asyncio.run(run())
+
+
+def test_what_handlers_say_is_seen_for_as_long_as_their_jobs_run(
+    db: Database, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    plain = db.app.add_job("come_on", {"permit": "plain"}).id
+    coroutine = db.app.add_job("come_on_async", {"permit": "coroutine"}).id
+    worker = start_worker("--processes", "1")
+    db.wait(lambda: len(db.app.jobs.progress()) == 2, "two jobs that say how far they have come")
+    assert rows(db.app) == [(plain, 1, 3, "warming up"), (coroutine, 0.5, None, "under way")]
+    [progress] = db.app.jobs.progress([plain])
+    assert (progress.attempt, progress.worker_id) == (1, db.job(plain).locked_by)
+    assert 0 <= progress.age < LONG
+
+    env = {"PGTASKS_DATABASE_URL": db.app.database.conninfo}
+    shown = run("jobs", "show", str(coroutine), cwd=tmp_path, env=env).out
+    assert re.search(r"^progress +0\.5, [\w ]+ ago: under way$", shown, re.MULTILINE)
+    seen = run("top", "--once", cwd=tmp_path, env=env).out
+    assert re.search(rf"^ *{plain}  come_on  .* 1/3  33 %  warming up$", seen, re.MULTILINE)
+
+    kept = "select count(*) from graphile_worker._pgtasks_progress"
+    db.permit("plain")
+    db.wait(lambda: db.value(kept) == 1, "no trace of the job that has ended")
+    os.kill(worker.process_ids()[0], signal.SIGKILL)
+    db.wait(lambda: db.value(kept) == 0, "no trace of the process that has died")
+    assert worker.stop() == 0
