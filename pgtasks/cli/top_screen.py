@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from pgtasks.cli.tables import Column
     from pgtasks.cli.top_frame import Frame
     from pgtasks.cli.top_tables import Part
 
@@ -42,6 +41,11 @@ _HEAD: Final = 3
 _FEWEST_NAMES: Final = 3
 _BAR: Final = 12
 """Characters of a bar."""
+_ROOM_FOR_BAR: Final = 90
+"""Columns from which on there are bars."""
+_NARROWEST: Final = 10
+"""Characters that a column of text keeps, and one of notes:"""
+_NARROWEST_NOTE: Final = 24
 _QUIT: Final = (b"q", b"Q", b"\x03", b"\x04")
 
 
@@ -88,21 +92,22 @@ class Screen:
         return self._keys.wait(seconds)
 
     def _layout(self, frame: Frame, trouble: str | None) -> RenderableType:
-        room = self.height - _HEAD
+        room, width = self.height - _HEAD, self._console.width
         parts: list[RenderableType] = [*self._head(frame, trouble), Text()]
         workers = worker_part(frame)
         if workers.rows:
             most = max(2, room // 4)
-            parts += [_table(workers, most), *_more(len(workers.rows) - most, "worker"), Text()]
+            parts += [_table(workers, most, width), *_more(len(workers.rows) - most, "worker"), Text()]
             room -= min(len(workers.rows), most) + 2 + (len(workers.rows) > most)
         tasks, queues = task_part(frame), queue_part(frame)
         most = min(max(len(tasks.rows), len(queues.rows)), room // 3)
         if most >= min(_FEWEST_NAMES, max(len(tasks.rows), len(queues.rows))) > 0:
-            parts += [_beside(tasks, queues, most), Text()]
+            parts += [_beside(tasks, queues, most, width), Text()]
             room -= most + 2
         running = running_part(frame)
         if running.rows:
-            parts.append(_table(running, max(1, room - 1), bar=PERCENT, ascii_only=self._console.options.ascii_only))
+            ascii_only = self._console.options.ascii_only
+            parts.append(_table(running, max(1, room - 1), width, bar=PERCENT, ascii_only=ascii_only))
         else:
             parts.append(Text("no job is running", style="dim"))
         return Group(*parts)
@@ -164,49 +169,74 @@ class _Keys:
         return True
 
 
-def _table(part: Part, most: int, *, bar: int | None = None, ascii_only: bool = False) -> Table:
-    """Draw the first rows, a line each: what is too wide is cut off."""
+def _table(part: Part, most: int, room: int, *, bar: int | None = None, ascii_only: bool = False) -> Table:
+    """Draw the first rows, a line each: what is too wide is cut off, and what has no room at all is left out."""
     rows = part.rows[:most]
-    shown = [index for index in range(len(part.columns)) if any(row[index] for row in rows)]
-    table = Table(box=None, padding=(0, 1), pad_edge=True, header_style="bold", expand=False)
-    for index in shown:
+    widths = {
+        index: max(map(cell_len, (column.name, *(row[index] for row in rows))))
+        for index, column in enumerate(part.columns)
+        if any(row[index] for row in rows)
+    }
+    drawn = bar if room >= _ROOM_FOR_BAR and bar in widths else None
+    if drawn is not None:
+        widths[drawn] += _BAR + 1
+    _fit(part, widths, room)
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for index, width in widths.items():
         column = part.columns[index]
-        _add_column(table, column, [row[index] for row in rows])
-    for row in rows:
-        table.add_row(
-            *(_bar(row[index], ascii_only=ascii_only) if index == bar else _cell(part, row, index) for index in shown)
+        table.add_column(
+            column.name, width=width, no_wrap=True, overflow="ellipsis", justify="right" if column.right else "left"
         )
+    for row in rows:
+        cells = [
+            _bar(row[index], width, ascii_only=ascii_only) if index == drawn else _cell(part, row, index, width)
+            for index, width in widths.items()
+        ]
+        table.add_row(*cells)
     return table
 
 
-def _add_column(table: Table, column: Column, texts: list[str]) -> None:
-    # What may be cut off gives way first; numbers stay whole.
-    widest = max(map(cell_len, (column.name, *texts)))
-    table.add_column(
-        column.name,
-        justify="right" if column.right else "left",
-        no_wrap=True,
-        overflow="ellipsis",
-        min_width=min(widest, 6) if column.fold else widest,
-    )
+def _fit(part: Part, widths: dict[int, int], room: int) -> None:
+    """Make columns narrower, the widest of those that may be first, and leave spare ones out where that does not do."""
+    spare, narrowest_note = list(part.spare), _NARROWEST_NOTE
+    while sum(widths.values()) + 2 * len(widths) > room:
+        wide = {
+            index: width
+            for index, width in widths.items()
+            if part.columns[index].fold
+            and width > (narrowest_note if part.columns[index].name == "note" else _NARROWEST)
+        }
+        if wide:
+            widths[max(wide, key=wide.__getitem__)] -= 1
+        elif spare:
+            name = spare.pop(0)
+            for index in [index for index in widths if part.columns[index].name == name]:
+                del widths[index]
+        elif narrowest_note > _NARROWEST:
+            narrowest_note = _NARROWEST
+        else:
+            return
 
 
-def _cell(part: Part, row: tuple[str, ...], index: int) -> Text:
-    name = part.columns[index].name
-    return Text(row[index], style=_STYLES.get(name, "") if row[index] not in ("", "0") else "")
+def _cell(part: Part, row: tuple[str, ...], index: int, width: int) -> Text:
+    name, text = part.columns[index].name, row[index]
+    if name == "worker" and len(text) > width:
+        text = f"…{text[len(text) - width + 1 :]}"  # workers of a host differ at their ends
+    return Text(text, style=_STYLES.get(name, "") if text not in ("", "0") else "")
 
 
-def _bar(percent: str, *, ascii_only: bool) -> Text:
+def _bar(percent: str, width: int, *, ascii_only: bool) -> Text:
     if not percent:
         return Text()
     full = int(percent.removesuffix(" %")) * _BAR // 100
     done, left = ("#", ".") if ascii_only else ("━", "─")
-    return _line((done * full, "green"), (left * (_BAR - full), "dim"), f" {percent:>5}")
+    return _line((done * full, "green"), (left * (_BAR - full), "dim"), f"{percent:>{width - _BAR}}")
 
 
-def _beside(left: Part, right: Part, most: int) -> RenderableType:
+def _beside(left: Part, right: Part, most: int, room: int) -> RenderableType:
+    parts = [part for part in (left, right) if part.rows]
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(*(_table(part, most) for part in (left, right) if part.rows))
+    grid.add_row(*(_table(part, most, room // len(parts) - 2) for part in parts))
     return grid
 
 

@@ -21,6 +21,8 @@ class Part(NamedTuple):
 
     columns: Sequence[Column]
     rows: list[tuple[str, ...]]
+    spare: Sequence[str] = ()
+    """The names of the columns that are left out first where there is no room."""
 
 
 _WORKER: Final = (
@@ -47,6 +49,8 @@ _RUNNING: Final = (
 )
 PERCENT: Final = 7
 """Which column of the running jobs says how much of each is done."""
+_SPARE_OF_WORKERS: Final = ("pid", "host", "succeeded", "heartbeat")
+_SPARE_OF_RUNNING: Final = ("attempt", "worker", "queue", "done")
 
 
 def headline(frame: Frame) -> str:
@@ -63,7 +67,7 @@ def totals(frame: Frame) -> list[tuple[str, str]]:
 def worker_part(frame: Frame) -> Part:
     """Return the workers, the busiest first."""
     workers = sorted(frame.workers, key=lambda worker: (-_busy(worker), worker.id))
-    return Part(_WORKER, [_worker(worker, frame.rates.get(worker.id)) for worker in workers])
+    return Part(_WORKER, [_worker(worker, frame.rates.get(worker.id)) for worker in workers], _SPARE_OF_WORKERS)
 
 
 def task_part(frame: Frame) -> Part:
@@ -78,7 +82,7 @@ def queue_part(frame: Frame) -> Part:
 
 def running_part(frame: Frame) -> Part:
     """Return the jobs that have been held for longest."""
-    return Part(_RUNNING, [_running(job) for job in frame.running])
+    return Part(_RUNNING, [_running(job) for job in frame.running], _SPARE_OF_RUNNING)
 
 
 def _busy(worker: WorkerInfo) -> int:
