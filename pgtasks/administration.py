@@ -211,7 +211,7 @@ def _progress(
     sql: Statements,
     job_ids: Iterable[int] | None = None,
     *,
-    limit: int = 1_000,
+    limit: int = 10_000,
     connection: Connection = None,
 ) -> Operation[list[JobProgress]]:
     """Return how far running jobs have come, as their handlers say with `ctx.progress`, in the order of their ids.

@@ -17,6 +17,7 @@ from pgtasks.cli.tables import show_json
 from pgtasks.cli.values import options_as_written, read_ids
 from pgtasks.errors import did_you_mean
 from pgtasks.queue.admin import JobState, task_names
+from pgtasks.queue.arguments import MAX_LIMIT
 
 if TYPE_CHECKING:
     from pgtasks.app import App
@@ -96,9 +97,11 @@ def show(ctx: click.Context, /, *, ids: tuple[str, ...], as_json: bool, **_setti
         found = {number: app.jobs.get(number, connection=connection) for number in numbers}
         jobs = [job for job in found.values() if job is not None]
         held = [job.id for job in jobs if job.locked_at is not None]
-        # A query for jobs that are not running would tell nothing.
-        told = app.jobs.progress(held, limit=len(held), connection=connection) if held else []
-    progress = {each.job_id: each for each in told}
+        progress = {
+            each.job_id: each
+            for start in range(0, len(held), MAX_LIMIT)
+            for each in app.jobs.progress(held[start : start + MAX_LIMIT], connection=connection)
+        }
     if as_json:
         for job in jobs:
             told_of = progress.get(job.id)

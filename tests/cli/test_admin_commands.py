@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     Command = Callable[..., Done]
     Connection = psycopg.Connection[tuple[Any, ...]]
 
-WORKER_FACTS = ("host", "pid", "version", "started_at", "heartbeat_at", "heartbeat_age", "succeeded", "failed")
+WORKER_FACTS = (
+    "host",
+    "pid",
+    "version",
+    "started_at",
+    "heartbeat_at",
+    "heartbeat_age",
+    "succeeded",
+    "failed",
+    "running",
+)
 COMMANDS = [("queues",), ("tasks",), ("workers", "list"), ("workers", "unlock", "w1", "--yes"), ("cleanup",)]
 
 

@@ -36,6 +36,7 @@ METHODS = [
     "queues",
     "tasks",
     "workers",
+    "progress",
     "cleanup",
 ]
 
@@ -118,6 +119,7 @@ def test_signatures_are_those_of_the_definitions_without_what_is_inside(app: App
         "queues": "(limit: 'int' = 100, *, after: 'str | None' = None, …) -> 'list[QueueInfo]'",
         "tasks": "(limit: 'int' = 1000, *, after: 'str | None' = None, …) -> 'list[TaskInfo]'",
         "workers": "(limit: 'int' = 1000, *, …) -> 'list[WorkerInfo]'",
+        "progress": "(job_ids: 'Iterable[int] | None' = None, *, limit: 'int' = 10000, …) -> 'list[JobProgress]'",
         "cleanup": "(*operations: 'CleanupOperation', limit: 'int' = 10000, …) -> 'CleanupResult'",
     }
 
