@@ -15,6 +15,7 @@ from pgtasks.flow import Decision
 from pgtasks.job import SUCCESS, Job, Outcome, OutcomeKind
 from pgtasks.logs import enter_job
 from pgtasks.plugins import LoopDispatch
+from pgtasks.progress import check_report
 from pgtasks.worker.calling import (
     InvalidPayload,
     arguments,
@@ -88,6 +89,7 @@ class _Here:
 
     def report_progress(self, job: Job, done: float, total: float | None, note: str | None) -> None:
         """Take note of how far it has got."""
+        check_report(done, total, note)
         self.progress.append((done, total, note))
 
 
