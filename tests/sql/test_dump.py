@@ -19,3 +19,8 @@ def test_a_fresh_install_leaves_what_the_committed_dump_says(connection: psycopg
 
 def test_the_steps_are_numbered_without_a_gap() -> None:
     assert [step.id for step in steps()] == [*range(1, len(steps()) + 1)]
+
+
+def test_all_sql_is_ascii_since_a_database_of_another_encoding_could_not_take_it() -> None:
+    files = [path for path in PATH.parent.rglob("*.sql") if path != PATH]
+    assert [path.name for path in files if not path.read_text(encoding="utf-8").isascii()] == []

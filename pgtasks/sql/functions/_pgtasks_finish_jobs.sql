@@ -17,7 +17,7 @@
 --
 -- A job that lost its key meanwhile was superseded or removed; only its success is of interest, it never runs again.
 --
--- Rows are locked in the order of their ids, jobs before queues. `id = any (array[…])` below is there to hold that
+-- Rows are locked in the order of their ids, jobs before queues. `id = any (array[...])` below is there to hold that
 -- order and to keep the plan from depending on statistics: it is a join that can only be done by looking up one id
 -- after the other.
 --

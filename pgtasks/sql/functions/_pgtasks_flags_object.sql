@@ -1,4 +1,4 @@
--- Flags as they are stored, {{"flag": true, …}}; null when there are none.
+-- Flags as they are stored, {{"flag": true, ...}}; null when there are none.
 create or replace function {gw}._pgtasks_flags_object(flags text[])
 returns jsonb
 language sql

@@ -1,6 +1,6 @@
 -- The specs of a batch, which comes field by field: that is cheap to write for any driver, and cheap to read here.
 --   common    an object with what is the same for all jobs: tasks, queues (arrays of all names that occur), run_at, delay
---             (in seconds), max_attempts, priority, flags (an object {{"flag": true, …}}); what is not there has its default
+--             (in seconds), max_attempts, priority, flags (an object {{"flag": true, ...}}); what is not there has its default
 --   each      an object with what is not, an array with an element for each job: task, queue (positions among the names,
 --             from 1 on), run_at, delay, max_attempts, job_key, priority, flags; without task, or queue, all jobs have the
 --             first of the names, if there is one

@@ -1,7 +1,7 @@
 -- Makes up for the reference's cleanup, which deletes the tasks and queues that no job has, as it sees it: a job that is
 -- being added meanwhile is not seen, and once committed it has the number of something that does not exist. No worker
 -- of ours takes such a job, and one without a task is not even in the view. There is nothing that the adding
--- transaction could lock to prevent it. But the triggers _pgtasks_remember_… have noted the names.
+-- transaction could lock to prevent it. But the triggers _pgtasks_remember_... have noted the names.
 --
 -- Puts back what such jobs need, under its old number: workers of the reference look the numbers of their tasks up once
 -- and never again. Where the name has been registered anew meanwhile, the jobs get the new number instead. Also
