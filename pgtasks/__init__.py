@@ -17,6 +17,7 @@ from pgtasks.errors import (
     DatabaseUnavailableError,
     ForkUnsafeError,
     JobAbortedError,
+    JobCancelledError,
     JobOptionError,
     JobTimeoutError,
     LeftUndoneError,
@@ -45,6 +46,7 @@ from pgtasks.queue.admin import (
     TaskInfo,
     WorkerInfo,
 )
+from pgtasks.queue.cancel import CancelState, JobCancellation
 from pgtasks.registry import Registry
 from pgtasks.retry import Backoff
 from pgtasks.settings import Settings
@@ -61,6 +63,7 @@ __all__ = [
     "BatchResult",
     "BreakingMigrationError",
     "Cancel",
+    "CancelState",
     "CleanupOperation",
     "CleanupResult",
     "CrashLoopError",
@@ -69,6 +72,8 @@ __all__ = [
     "ForkUnsafeError",
     "Job",
     "JobAbortedError",
+    "JobCancellation",
+    "JobCancelledError",
     "JobChange",
     "JobContext",
     "JobKeyMode",

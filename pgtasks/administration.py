@@ -11,6 +11,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pgtasks.queue import admin, progress
+from pgtasks.queue import cancel as cancelling
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         TaskInfo,
         WorkerInfo,
     )
+    from pgtasks.queue.cancel import JobCancellation
     from pgtasks.sql import Statements
 
     Connection = BlockingConnection | AsyncConnection | None
@@ -177,6 +179,30 @@ def _remove(sql: Statements, key: str, *, connection: Connection = None) -> Oper
     return admin.remove(sql, key)
 
 
+def _cancel(
+    sql: Statements, job_ids: Iterable[int], reason: str | None = None, *, connection: Connection = None
+) -> Operation[list[JobCancellation]]:
+    """Cancel jobs, wherever they are: none of them runs again.
+
+    One that waits, or has failed permanently, is deleted. One that runs is asked to stop as at its time limit, and is
+    deleted when it has; if it has not within its grace, its process is killed. If it ends well all the same, it has
+    succeeded. A Graphile Worker cannot be asked, so what it holds runs to its end.
+
+    Args:
+        job_ids: ids of the jobs.
+        reason: why, for the log and for triggers; the handler is told, too.
+        connection: where to do it, in whatever transaction is open there; by default one of the app's pool. Workers
+            hear of it when that transaction commits.
+
+    Returns:
+        For each id, in their order and each once, what became of the job.
+
+    Raises:
+        JobOptionError: an id is not a whole number, or there are more than 10,000.
+    """
+    return cancelling.cancel(sql, job_ids, reason)
+
+
 def _force_unlock(
     sql: Statements, worker_ids: Iterable[str], *, connection: Connection = None
 ) -> Operation[list[WorkerInfo]]:
@@ -304,6 +330,7 @@ class Jobs:
     reschedule = _blocking(_reschedule)
     retry = _blocking(_retry)
     remove = _blocking(_remove)
+    cancel = _blocking(_cancel)
     force_unlock = _blocking(_force_unlock)
     queues = _blocking(_queues)
     tasks = _blocking(_tasks)
@@ -325,6 +352,7 @@ class AsyncJobs:
     reschedule = _asynchronous(_reschedule)
     retry = _asynchronous(_retry)
     remove = _asynchronous(_remove)
+    cancel = _asynchronous(_cancel)
     force_unlock = _asynchronous(_force_unlock)
     queues = _asynchronous(_queues)
     tasks = _asynchronous(_tasks)

@@ -28,9 +28,10 @@ _log = get_logger("pgtasks.task")
 class Abort:
     """Whether a job is asked to stop, and why: `ctx.abort`.
 
-    It is set when the job has run for longer than its task's `timeout`, when the worker stops without waiting for its
-    jobs, and when the worker can no longer be sure that it holds them. For plain handlers, which nothing can interrupt
-    from outside: they look at it now and then. An `async def` handler is cancelled at the same moment.
+    It is set when the job has run for longer than its task's `timeout`, when somebody has cancelled the job, when the
+    worker stops without waiting for its jobs, and when the worker can no longer be sure that it holds them. For plain
+    handlers, which nothing can interrupt from outside: they look at it now and then. An `async def` handler is
+    cancelled at the same moment.
     """
 
     __slots__ = ("_error", "_event")
@@ -61,10 +62,11 @@ class Abort:
 
         Raises:
             JobTimeoutError: it has run for longer than its task's `timeout`; the attempt has failed.
+            JobCancelledError: somebody has cancelled it; it is deleted.
             JobAbortedError: the worker cannot wait for it; the job is given back, and the attempt is not charged.
         """
-        if self._error is not None:
-            raise type(self._error)(*self._error.args)
+        if (error := self.error) is not None:
+            raise type(error)(*error.args)
 
 
 class ContextApp(Protocol):
@@ -102,9 +104,8 @@ class Runner(Protocol):
     def app(self) -> ContextApp:
         """The application."""
 
-    @property
-    def abort(self) -> Abort:
-        """Whether the job is asked to stop."""
+    def abort_of(self, job: Job) -> Abort:
+        """Return what tells whether a job is asked to stop."""
 
     @property
     def deadline(self) -> float | None:
@@ -155,7 +156,7 @@ class JobContext:
     @property
     def abort(self) -> Abort:
         """Whether the job is asked to stop."""
-        return self._runner.abort
+        return self._runner.abort_of(self.job)
 
     @property
     def deadline(self) -> float | None:

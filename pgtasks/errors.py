@@ -120,6 +120,10 @@ class JobAbortedError(PgtasksError):
     """A running job was asked to stop, for the reason in the message: the worker ends, or has lost the database."""
 
 
+class JobCancelledError(JobAbortedError):
+    """A running job was asked to stop, since somebody has cancelled it; the message is the reason, if one was given."""
+
+
 class JobTimeoutError(JobAbortedError):
     """A running job was asked to stop, since it had run for longer than its task's `timeout`."""
 

@@ -74,6 +74,11 @@ class Claim:
     keyed: bool
     """Whether the job had a key then; a keyed job without its key was superseded meanwhile."""
 
+    @property
+    def token(self) -> tuple[int, int]:
+        """What tells it from all others: the job's id, and `locked_at` in microseconds since 2000."""
+        return self.job_id, (self.locked_at - EPOCH) // MICROSECOND
+
 
 @dataclass(frozen=True)
 class Job(Generic[R_co]):

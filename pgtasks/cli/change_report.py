@@ -13,10 +13,11 @@ from pgtasks.cli.tables import count, listed, safe, show_json
 from pgtasks.errors import LeftUndoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgtasks.job import Job
     from pgtasks.queue.admin import JobChange
+    from pgtasks.queue.cancel import JobCancellation
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,25 @@ def show_changes(changes: Sequence[JobChange], action: Action, *, dry_run: bool,
         _note_failed([change.job for change in changes if change.job is not None])
     problems = {str(change.id): _why(change.reason) for change in changes if not change.done}
     raise_left("job", problems, len(changes), dry_run=dry_run)
+
+
+def show_cancellations(cancelled: Sequence[JobCancellation], *, dry_run: bool, as_json: bool) -> None:
+    """Say what became of jobs that were to be cancelled.
+
+    Raises:
+        LeftUndoneError: Some ids were those of no job.
+    """
+    if as_json:
+        show_json({"id": one.id, "done": one.done, "state": one.state, "job": _object(one.job)} for one in cancelled)
+    else:
+        if gone := [str(one.id) for one in cancelled if one.state == "removed"]:
+            click.echo(_told("job", gone, "removed", dry_run=dry_run))
+        kept = "kept from another attempt, while it runs to its end on"
+        for state, what in (("stopping", "asked to stop on"), ("running", kept)):
+            for worker, ids in _by_worker(one.job for one in cancelled if one.state == state).items():
+                click.echo(_told("job", ids, f"{what} {safe(worker)}", dry_run=dry_run))
+    problems = {str(one.id): _why(one.state) for one in cancelled if not one.done}
+    raise_left("job", problems, len(cancelled), done="cancelled", dry_run=dry_run)
 
 
 def show_removed(removed: Mapping[str, Job | None], *, dry_run: bool, as_json: bool) -> None:
@@ -107,6 +127,14 @@ def _told(noun: str, names: Sequence[str], done: str, *, dry_run: bool) -> str:
     if len(names) == 1:
         return f"{noun} {names[0]} {what}"
     return f"{count(len(names), noun)} {what}: {listed(names)}"
+
+
+def _by_worker(jobs: Iterable[Job | None]) -> dict[str, list[str]]:
+    ids: dict[str, list[str]] = {}
+    for job in jobs:
+        if job is not None:
+            ids.setdefault(job.locked_by or "nobody", []).append(str(job.id))
+    return ids
 
 
 def _note_failed(jobs: Sequence[Job]) -> None:

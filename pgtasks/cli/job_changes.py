@@ -1,4 +1,4 @@
-"""`pgtasks jobs complete`, `fail`, `reschedule`, `retry` and `remove`: change jobs by hand."""
+"""`pgtasks jobs complete`, `cancel`, `fail`, `reschedule`, `retry` and `remove`: change jobs by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from pgtasks.cli.application import application
 from pgtasks.cli.asking import ask, dry_run_option, transaction, yes_option
-from pgtasks.cli.change_report import Action, show_changes, show_removed
+from pgtasks.cli.change_report import Action, show_cancellations, show_changes, show_removed
 from pgtasks.cli.options import database_options
 from pgtasks.cli.output import note
 from pgtasks.cli.tables import count
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Change = Callable[[Jobs, list[int], psycopg.Connection[Any]], list[JobChange]]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
+Done = TypeVar("Done")
 
 
 def _of_jobs(command: Command) -> Command:
@@ -51,6 +52,40 @@ def complete(ctx: click.Context, /, *, ids: tuple[str, ...], yes: bool, **flags:
     """
     action = Action("completed", "delete {}, as if they had succeeded")
     _change(ctx, action, ids, lambda jobs, some, conn: jobs.complete(some, connection=conn), yes=yes, **flags)
+
+
+@click.command
+@_of_jobs
+@click.option("--reason", metavar="TEXT", help="What the handler is told, and what is logged.")
+@yes_option
+@click.pass_context
+def cancel(
+    ctx: click.Context,
+    /,
+    *,
+    ids: tuple[str, ...],
+    reason: str | None,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    **_settings: object,
+) -> None:
+    """Cancel jobs: delete those that wait or have failed, and stop those that run.
+
+    A running one is asked to stop, as at its time limit; its worker deletes it when it has, or kills its process after
+    its grace. What a Graphile Worker runs goes on to its end. None of them runs again. '-' reads ids from standard
+    input, one a line.
+    """
+    with options_as_written():
+        cancelled = _apply(
+            ctx,
+            ids,
+            lambda jobs, some, conn: jobs.cancel(some, reason, connection=conn),
+            question="cancel {}",
+            dry_run=dry_run,
+            yes=yes,
+        )
+    show_cancellations(cancelled, dry_run=dry_run, as_json=as_json)
 
 
 @click.command
@@ -172,14 +207,28 @@ def _change(
     **_settings: object,
 ) -> None:
     """Make a change to jobs, all of it in one transaction, and say what was done about each."""
+    changes = _apply(ctx, given, apply, question=action.question, dry_run=dry_run, yes=yes)
+    show_changes(changes, action, dry_run=dry_run, as_json=as_json)
+
+
+def _apply(
+    ctx: click.Context,
+    given: Sequence[str],
+    apply: Callable[[Jobs, list[int], psycopg.Connection[Any]], list[Done]],
+    *,
+    question: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> list[Done]:
+    """Do something to jobs, all of it in one transaction, when it is not taken back after a question."""
     ids = read_ids(given)
     if not ids:
         note("no ids on standard input: nothing to do")
-        return
-    if action.question is not None and len(ids) > 1 and not dry_run:
-        ask(action.question.format(count(len(ids), "job")), yes=yes)
-    changes: list[JobChange] = []
+        return []
+    if question is not None and len(ids) > 1 and not dry_run:
+        ask(question.format(count(len(ids), "job")), yes=yes)
+    done: list[Done] = []
     with application(ctx) as app, transaction(app, dry_run=dry_run) as connection:
         for start in range(0, len(ids), MAX_LIMIT):
-            changes += apply(app.jobs, ids[start : start + MAX_LIMIT], connection)
-    show_changes(changes, action, dry_run=dry_run, as_json=as_json)
+            done += apply(app.jobs, ids[start : start + MAX_LIMIT], connection)
+    return done

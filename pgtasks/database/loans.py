@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
+from pgtasks.logs.context import current_record
+
 if TYPE_CHECKING:
     from psycopg import Connection
+
+    from pgtasks.logs.context import RunningJob
 
 _CANCEL_SECONDS = 5.0
 """How long the server may take to accept a cancellation."""
 
 
 class Loans:
-    """The connections that are lent to one borrower, in whichever threads it runs."""
+    """The connections that are lent to one job, or to all that share a run, in whichever threads they run."""
 
     def __init__(self) -> None:
-        self._lent: set[Connection[Any]] = set()
+        self._lent: dict[Connection[Any], RunningJob | None] = {}
         self._cancelled: set[Connection[Any]] = set()
         self._lock = threading.Lock()
 
@@ -34,7 +38,7 @@ class Loans:
     def add(self, connection: Connection[Any]) -> None:
         """Note that `connection` is lent."""
         with self._lock:
-            self._lent.add(connection)
+            self._lent[connection] = current_record()
 
     def end(self, connection: Connection[Any]) -> None:
         """Note that it is given back; closes it if a statement of its was cancelled.
@@ -42,16 +46,24 @@ class Loans:
         The cancellation may still be on its way, and must not meet whoever borrows the connection next.
         """
         with self._lock:
-            self._lent.discard(connection)
+            self._lent.pop(connection, None)
             cancelled = connection in self._cancelled
             self._cancelled.discard(connection)
         if cancelled:
             connection.close()
 
-    def cancel(self) -> None:
-        """Have the server cancel what it does now on all these connections; blocks until it has been told."""
+    def cancel(self, job_id: int | None = None) -> None:
+        """Have the server cancel what it does now on these connections; blocks until it has been told.
+
+        Args:
+            job_id: only on those that this job has borrowed; None: on all.
+        """
         with self._lock:
-            connections = list(self._lent)
+            connections = [
+                connection
+                for connection, job in self._lent.items()
+                if job_id is None or (job is not None and job.id == job_id)
+            ]
             self._cancelled.update(connections)
         for connection in connections:
             with contextlib.suppress(psycopg.Error):  # it has just been given back, or there is no server to ask

@@ -19,6 +19,7 @@ EVENTS: Final = frozenset(
     {
         "application_reloaded",
         "application_reloading",
+        "cancelled_jobs_removed",
         "database_restored",
         "database_unavailable",
         "embedded_started",
@@ -29,6 +30,7 @@ EVENTS: Final = frozenset(
         "hook_disabled",
         "hook_failed",
         "job_cancelled",
+        "job_cancelling",
         "job_failed",
         "job_lost",
         "job_retrying",

@@ -23,6 +23,7 @@ from pgtasks.queue.arguments import (
     each_checked,
     position_of,
 )
+from pgtasks.queue.cancel import JobCancellation
 from pgtasks.queue.rows import job_from_row
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def _tells_of_a_row(item: object) -> bool:
     match item:
         case JobChange():
             return item.reason != "unknown"
+        case JobCancellation():
+            return item.state != "unknown"
         case WorkerInfo():
             return item.oldest_lock is not None
     return True

@@ -1,4 +1,4 @@
-"""One listening connection: hints that there are jobs, and word of migrations.
+"""One listening connection: hints that there are jobs, and word of migrations and of cancelled jobs.
 
 Notifications are hints. Whatever is missed while nothing can be heard is found by polling, and by one look as soon as
 it can be heard again.
@@ -30,6 +30,7 @@ from pgtasks.database import Operation
 from pgtasks.database.connecting import is_pooled
 from pgtasks.database.errors import is_outage, reason_of
 from pgtasks.logs import get_logger
+from pgtasks.queue.cancel import CHANNEL as CANCEL_CHANNEL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,6 +69,7 @@ class Listener:
             been missed.
         on_breaking: called when the schema is said to have taken a breaking step, and after each connecting, since that
             may have been missed.
+        on_cancelled: called with the id of a worker that holds jobs which somebody has cancelled.
         on_lost: called with the error when notifications are not heard any more.
         on_restored: called when they are again.
     """
@@ -81,6 +83,7 @@ class Listener:
         pauses: Callable[[], Callable[[], float]],
         on_jobs: Callable[[int], None],
         on_breaking: Callable[[], None],
+        on_cancelled: Callable[[str], None] | None = None,
         on_lost: Callable[..., None] | None = None,
         on_restored: Callable[[], None] | None = None,
     ) -> None:
@@ -92,6 +95,7 @@ class Listener:
         self._pauses = pauses
         self._on_jobs = on_jobs
         self._on_breaking = on_breaking
+        self._on_cancelled = on_cancelled
         self._channel = f"pgtasks:echo:{secrets.token_hex(8)}"
         self._heard: str | None = None
         self._next_pause = pauses()
@@ -130,6 +134,7 @@ class Listener:
                 raise self._explanation(pooled=pooled)
             await connection.execute('LISTEN "jobs:insert"')
             await connection.execute('LISTEN "worker:migrate"')
+            await connection.execute(f'LISTEN "{CANCEL_CHANNEL}"'.encode())
             self._is_listening()
             while True:
                 await self._read(connection, _CHECK_SECONDS)
@@ -192,6 +197,10 @@ class Listener:
     def _hear(self, notification: psycopg.Notify) -> None:
         if notification.channel == self._channel:
             self._heard = notification.payload
+            return
+        if notification.channel == CANCEL_CHANNEL:
+            if self._on_cancelled is not None:
+                self._on_cancelled(notification.payload)
             return
         message = _message(notification.payload)
         if notification.channel == "worker:migrate":

@@ -53,6 +53,8 @@ class Census(NamedTuple):
     """Workers of anybody's whose heartbeats have stopped."""
     silence: float | None
     """Seconds since the caller's last heartbeat by the database's clock; None if there was none."""
+    cancelled: tuple[str, ...]
+    """Those of the caller's workers that hold jobs which somebody has cancelled."""
 
 
 def register_worker(sql: Statements, worker_id: str, host: Host, pid: int) -> Operation[None]:
@@ -87,5 +89,5 @@ def _none(_rows: list[Row]) -> None:
 
 
 def _census(rows: list[Row]) -> Census:
-    evicted, dead, silence = rows[0]
-    return Census(tuple(evicted), tuple(dead), silence)
+    evicted, dead, silence, cancelled = rows[0]
+    return Census(tuple(evicted), tuple(dead), silence, tuple(cancelled))

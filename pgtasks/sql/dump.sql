@@ -1,13 +1,23 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 6ece65bc9bddfe45
+-- functions: revision 1, digest 1a64921229a49657
 
 sequence job_queues_id_seq
 
 sequence jobs_id_seq1
 
 sequence tasks_id_seq
+
+table _pgtasks_cancellations
+  job_id bigint not null
+  locked_by text
+  locked_at timestamp with time zone not null
+  reason text
+  requested_at timestamp with time zone not null default now()
+  constraint _pgtasks_cancellations_pkey PRIMARY KEY (job_id)
+  CREATE UNIQUE INDEX _pgtasks_cancellations_pkey ON graphile_worker._pgtasks_cancellations USING btree (job_id)
+  CREATE INDEX _pgtasks_cancellations_worker_idx ON graphile_worker._pgtasks_cancellations USING btree (locked_by)
 
 table _pgtasks_forgotten_names
   kind text not null
@@ -57,18 +67,6 @@ table _pgtasks_plugin_migrations
   ts timestamp with time zone not null default now()
   constraint _pgtasks_plugin_migrations_pkey PRIMARY KEY (plugin, number)
   CREATE UNIQUE INDEX _pgtasks_plugin_migrations_pkey ON graphile_worker._pgtasks_plugin_migrations USING btree (plugin, number)
-
-table _pgtasks_progress unlogged
-  job_id bigint not null
-  worker_id text not null
-  locked_at timestamp with time zone not null
-  attempt smallint not null
-  done double precision not null
-  total double precision
-  note text
-  updated_at timestamp with time zone not null default now()
-  constraint _pgtasks_progress_pkey PRIMARY KEY (job_id)
-  CREATE UNIQUE INDEX _pgtasks_progress_pkey ON graphile_worker._pgtasks_progress USING btree (job_id)
 
 table _pgtasks_staged_specs unlogged
   call_id uuid not null
@@ -225,6 +223,11 @@ function _pgtasks_begin_claim(worker_id text)
   language plpgsql
   volatile
 
+function _pgtasks_cancel_jobs(job_ids bigint[], reason text DEFAULT NULL::text)
+  returns TABLE(state text, job graphile_worker._private_jobs)
+  language plpgsql
+  volatile
+
 function _pgtasks_claim_jobs(worker_id text, task_identifiers text[], forbidden_flags text[], max_jobs integer, free_slots integer, mark_priorities smallint[] DEFAULT NULL::smallint[], mark_micros bigint[] DEFAULT NULL::bigint[], mark_ids bigint[] DEFAULT NULL::bigint[], forbidden_queues text[] DEFAULT NULL::text[])
   returns TABLE(id bigint, task text, queue_name text, payload json, priority smallint, run_at timestamp with time zone, attempts smallint, max_attempts smallint, last_error text, created_at timestamp with time zone, updated_at timestamp with time zone, key text, locked_at timestamp with time zone, locked_by text, revision integer, flags jsonb, look_seconds double precision)
   language plpgsql
@@ -263,6 +266,13 @@ function _pgtasks_delete_held(worker_id text, ids bigint[], locked_ats bigint[],
   returns record
   language plpgsql
   volatile
+
+function _pgtasks_find_cancellations(worker_ids text[])
+  returns TABLE(worker_id text, job_id bigint, locked_at timestamp with time zone, task text, reason text)
+  language sql
+  stable
+  set enable_seqscan=off
+  set jit=off
 
 function _pgtasks_find_jobs(task_identifier text, queue_name text, state text, job_key text, flag text, worker_id text, max_jobs integer, before_id bigint, look_at integer, OUT job_ids bigint[], OUT next_id bigint)
   returns record
@@ -374,31 +384,12 @@ function _pgtasks_kind_hash(flags jsonb)
   language sql
   immutable
 
-function _pgtasks_list_progress(job_ids bigint[], max_rows integer)
-  returns TABLE(job_id bigint, worker_id text, attempt smallint, done double precision, total double precision, note text, updated_at timestamp with time zone, age double precision)
-  language plpgsql
-  stable
-  set enable_seqscan=off
-  set enable_hashjoin=off
-  set enable_mergejoin=off
-  set jit=off
-
 function _pgtasks_list_queues(max_queues integer, after_name text, count_limit integer)
   returns TABLE(queue_name text, locked_by text, locked_at timestamp with time zone, waiting bigint)
   language sql
   stable
   set enable_seqscan=off
   set enable_bitmapscan=off
-  set jit=off
-
-function _pgtasks_list_running(max_jobs integer, look_at integer)
-  returns TABLE(id bigint, task text, queue_name text, attempts smallint, max_attempts smallint, locked_by text, locked_at timestamp with time zone, age double precision)
-  language sql
-  stable
-  set enable_seqscan=off
-  set enable_bitmapscan=off
-  set enable_hashjoin=off
-  set enable_mergejoin=off
   set jit=off
 
 function _pgtasks_list_tasks(max_tasks integer, after_name text, count_limit integer, look_at integer)
@@ -491,17 +482,6 @@ function _pgtasks_remember_names()
   security definer
   set search_path=pg_catalog, pg_temp
 
-function _pgtasks_report_progress(worker_id text, ended_ids bigint[], ids bigint[], locked_ats timestamp with time zone[], attempts smallint[], done double precision[], total double precision[], notes text[])
-  returns SETOF bigint
-  language plpgsql
-  volatile
-  set plan_cache_mode=force_generic_plan
-  set enable_seqscan=off
-  set enable_bitmapscan=off
-  set enable_hashjoin=off
-  set enable_mergejoin=off
-  set lock_timeout=500ms
-
 function _pgtasks_resolve_specs(specs graphile_worker.job_spec[])
   returns TABLE(spec_position bigint, job_key text, task_id integer, job_queue_id integer, payload json, run_at timestamp with time zone, max_attempts smallint, priority smallint, flags jsonb)
   language sql
@@ -514,15 +494,10 @@ function _pgtasks_restore_names(task_identifiers text[], max_age interval, OUT r
   set enable_seqscan=off
   set jit=off
 
-function _pgtasks_survey(look_at integer, max_priorities integer, max_names integer)
-  returns TABLE(kind text, name text, ready bigint, scheduled bigint, running bigint, failed bigint)
-  language sql
-  stable
-  set enable_seqscan=off
-  set enable_bitmapscan=off
-  set enable_hashjoin=off
-  set enable_mergejoin=off
-  set jit=off
+function _pgtasks_sweep_cancellations(OUT removed_jobs bigint)
+  returns bigint
+  language plpgsql
+  volatile
 
 function _pgtasks_sweep_stale_locks(OUT unlocked_jobs bigint, OUT unlocked_queues bigint, OUT restored_queues bigint)
   returns record

@@ -17,7 +17,7 @@ from pgtasks.tasks import Task
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pgtasks.job import Job
     from pgtasks.plugins import LoopDispatch
@@ -84,6 +84,14 @@ class Admission:
         left = [job for job, _ in self._admitted]
         self._admitted.clear()
         return left
+
+    def withdraw(self, claims: Collection[tuple[int, int]]) -> list[Job]:
+        """Return those of these jobs that may start and have not; what is being asked about is not among them."""
+        withdrawn = [job for job, _ in self._admitted if (job.id, job.locked_micros) in claims]
+        if withdrawn:
+            kept = [(job, task) for job, task in self._admitted if (job.id, job.locked_micros) not in claims]
+            self._admitted = deque(kept)
+        return withdrawn
 
     async def _ask(self, jobs: list[Job]) -> None:
         began_in = self._round

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks import codec as json_codec
 from pgtasks.batches import BatchResult
 from pgtasks.context import JobContext
-from pgtasks.errors import JobTimeoutError, PayloadError
+from pgtasks.errors import JobCancelledError, JobTimeoutError, PayloadError
 from pgtasks.flow import Decision, Fail, Retry
 from pgtasks.job import RETURN, SUCCESS, Outcome, OutcomeKind
 from pgtasks.logs import get_logger
@@ -167,6 +167,8 @@ def outcome_of_error(task: AnyTask, job: Job, error: BaseException, asked: JobAb
     """
     options = task.options
     if asked is not None:
+        if isinstance(asked, JobCancelledError):
+            return Outcome(OutcomeKind.CANCEL, str(asked))
         if not isinstance(asked, JobTimeoutError):
             return RETURN
         return _outcome_by_rule(options, job, asked, describe(error, f"JobTimeoutError: {asked}"))

@@ -44,7 +44,7 @@ from pgtasks.worker.marks import Marks
 from pgtasks.worker.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pgtasks.database import Operation
     from pgtasks.job import Completion, Job
@@ -196,6 +196,14 @@ class Claimer:
         left = list(self.queue)
         self.queue.clear()
         return left
+
+    def withdraw(self, claims: Collection[tuple[int, int]]) -> list[Job]:
+        """Return those of these jobs that are waiting in the queue."""
+        withdrawn = [job for job in self.queue if (job.id, job.locked_micros) in claims]
+        if withdrawn:
+            kept = [job for job in self.take_back() if (job.id, job.locked_micros) not in claims]
+            self.queue.extend(kept)
+        return withdrawn
 
     def suspend(self) -> list[Job]:
         """Claim nothing until `resume` is called; returns the jobs that were waiting in the queue."""

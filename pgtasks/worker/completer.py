@@ -21,7 +21,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from pgtasks.job import OutcomeKind
+from pgtasks.job import SUCCESS, Outcome, OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import finish_batch, finish_jobs
 from pgtasks.worker.failure import summary_of, trace_of
@@ -134,9 +134,9 @@ class Completer:
                 unwritten.append(completion)
         unknown = False
         if going_on:
-            ended = await self._queues.advance(going_on)
-            unknown = ended is None
-            states |= dict.fromkeys(ended or (), "deleted")
+            advanced = await self._queues.advance(going_on)
+            unknown = advanced is None
+            states |= dict.fromkeys(advanced or (), "deleted")
             unwritten += [completion for completion in going_on if completion.job.id not in states]
         others, tries = await self._finish(unwritten)
         states |= others
@@ -144,7 +144,7 @@ class Completer:
         written = []
         for completion in batch:
             state = states.get(completion.job.id)
-            if untold and state == "deleted":
+            if untold and state == "deleted" and completion.outcome is SUCCESS:
                 written.append(completion)
             elif state == "busy":
                 self._busy.append(completion)
@@ -153,8 +153,9 @@ class Completer:
             else:
                 if self._refused:
                     self._refused.discard(completion.job.claim)
-                _report(completion, state, retried=tries > 1 or unknown)
-                written.append(completion)
+                ended = _as_accepted(completion, state)
+                _report(ended, state, retried=tries > 1 or unknown)
+                written.append(ended)
         if self._on_ends is not None:
             self._on_ends([(completion, states.get(completion.job.id)) for completion in written])
         if self._busy and self._busy_later is None:
@@ -214,6 +215,13 @@ def _split(waiting: list[Completion], largest: int) -> tuple[list[Completion], l
         batch.append(completion)
         ids.add(completion.job.id)
     return batch, waiting[len(batch) :]
+
+
+def _as_accepted(completion: Completion, state: str | None) -> Completion:
+    """Return a completion as what the database has made of it: it deletes what somebody has cancelled meanwhile."""
+    if state == "deleted" and completion.outcome.kind not in (OutcomeKind.SUCCESS, OutcomeKind.CANCEL):
+        return completion._replace(outcome=Outcome(OutcomeKind.CANCEL, "cancelled"))
+    return completion
 
 
 def _in_ascii(completion: Completion) -> Completion | None:

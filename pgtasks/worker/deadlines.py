@@ -1,5 +1,7 @@
 """What becomes of a process in which a job has not stopped when it was asked to.
 
+It was, over its time limit, or since somebody has cancelled it.
+
 A thread cannot be stopped from outside, nor an interpreter that never comes back from a library's code. So the whole
 process goes: first it is told to drain, and gives back what waits in its queue, while another one is started in its
 place; then it is killed. The jobs that are overdue are charged, and its others are given back.
@@ -33,7 +35,7 @@ async def enforce_deadlines(fleet: Fleet) -> None:
 
 def _enforce(fleet: Fleet, member: Member) -> None:
     now = time.monotonic()
-    overdue = member.slots.overdue(now)
+    overdue = member.overdue(now)
     if not overdue or member.uncharged or member.overdue_at is not None:
         return
     if not member.leaving:
@@ -44,7 +46,7 @@ def _enforce(fleet: Fleet, member: Member) -> None:
         process=member.index,
         pid=member.pid,
         worker=member.worker_id,
-        jobs=[claim.job_id for claim, _ in overdue],
+        jobs=[claim.job_id for claim in overdue],
         message="did not stop when asked to, so the process that runs them is killed",
     )
     member.overdue_at = now

@@ -37,9 +37,10 @@ from pgtasks.worker.limits import LimitedRun, Run, cancel_soon, limits_of
 from pgtasks.worker.transactions import async_job_transaction, job_transaction, undo_unless_success
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from pgtasks.app import App
+    from pgtasks.errors import JobCancelledError
     from pgtasks.job import Job, Outcome
     from pgtasks.plugins import LoopDispatch
     from pgtasks.tasks import AnyTask
@@ -91,6 +92,8 @@ class Executor:
         self._keeps_exceptions = any(map(hooks.has, _TOLD_OF_EXCEPTIONS))
         self._unlimited = Run(self._context, self._app, self._report_progress)
         self._limited: dict[int, LimitedRun] = {}
+        self._cancelled: dict[tuple[int, int], Run] = {}
+        """The claims of jobs that are asked to stop since somebody has cancelled them, and what runs these."""
         self._limits = limits_of(app)
         self._for_threads = {task.name for task in app.registry if not task.is_async} - self._limits.keys()
         self._concurrency = concurrency
@@ -189,6 +192,48 @@ class Executor:
         for running in self._tasks.values():
             cancel_soon(running)
 
+    def withdraw(self, claims: Collection[tuple[int, int]]) -> list[Job]:
+        """Return those of these jobs that were handed over and have not been started, and start them no more."""
+        if not any((job.id, job.locked_micros) in claims for job in self._held.values()):
+            return []
+        withdrawn = []
+        for job in self.take_back():
+            if (job.id, job.locked_micros) in claims:
+                withdrawn.append(job)
+            else:
+                self.hand_over(job)
+        return withdrawn
+
+    def cancel(self, errors: Mapping[tuple[int, int], JobCancelledError]) -> set[tuple[int, int]]:
+        """Ask jobs to stop that somebody has cancelled; returns those that run here, by their claims.
+
+        To be called after `withdraw`, and as often as one likes.
+        """
+        found = set()
+        for job in self._held.values():
+            claim = job.id, job.locked_micros
+            if claim not in errors:
+                continue
+            found.add(claim)
+            if claim in self._cancelled:
+                continue
+            run = next((run for run in self._limited.values() if run.is_of(job)), self._unlimited)
+            self._cancelled[claim] = run
+            log.info(
+                "job_cancelling",
+                job_id=job.id,
+                task=job.task,
+                attempt=job.attempts,
+                queue=job.queue,
+                job_key=job.key,
+                reason=str(errors[claim]),
+            )
+            run.ask_to_stop(errors[claim], job)
+            slot = self._slots.slot_of(job)
+            if slot is not None and (running := self._tasks.get(slot)) is not None:
+                cancel_soon(running)
+        return found
+
     async def wait_for_all(self, seconds: float) -> None:
         """Wait until no job runs any more, or so many seconds."""
         if self.running:
@@ -248,11 +293,11 @@ class Executor:
         if isinstance(error, InvalidPayload):
             outcome = error.outcome
         else:
-            outcome = outcome_of_error(task, job, error, run.abort.error)
+            outcome = outcome_of_error(task, job, error, run.error_of(job))
         if run.deadline is not None:
             run.end()
         seconds = time.monotonic() - began
-        timed_out = isinstance(run.abort.error, JobTimeoutError)
+        timed_out = isinstance(run.error_of(job), JobTimeoutError)
         return Completion(
             job, outcome, seconds, False, began, error if self._keeps_exceptions else None, timed_out=timed_out
         )
@@ -335,10 +380,18 @@ class Executor:
                 if self._limited and (run := self._limited.pop(slot, None)) is not None:
                     run.forget()
             completions.append(completion)
+        if self._cancelled:
+            self._forget_cancelled(completions)
         if completions:
             self._on_ended(completions)
         if self._waiting_for_all is not None and not (self.running or self._waiting_for_all.done()):
             self._waiting_for_all.set_result(None)
+
+    def _forget_cancelled(self, completions: Iterable[Completion]) -> None:
+        for completion in completions:
+            job = completion.job
+            if (run := self._cancelled.pop((job.id, job.locked_micros), None)) is not None:
+                run.leave(job)
 
 
 class _Threads:

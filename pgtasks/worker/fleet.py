@@ -17,6 +17,7 @@ older one is kept: if none gets ready, it is the current one again, and nothing 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections import deque
 from functools import partial
@@ -320,7 +321,13 @@ class Fleet:
             return  # it was given up
         code = os.waitstatus_to_exitcode(status)
         death = Death.of(
-            member.worker_id, pid, code, member.slots, uncharged=member.uncharged, overdue_at=member.overdue_at
+            member.worker_id,
+            pid,
+            code,
+            member.slots,
+            uncharged=member.uncharged,
+            overdue_at=member.overdue_at,
+            cancelled=member.overdue_cancelled(member.overdue_at or -math.inf),
         )
         self._forget(member)
         if death.clean:

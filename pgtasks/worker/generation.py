@@ -28,6 +28,8 @@ class Generation:
     """A row for each process that may live at a time."""
     settings: str
     """The settings of its processes, as JSON, with the password."""
+    grace_of: Callable[[str | None], float]
+    """Gives the seconds that jobs of a task have to stop when they are asked to."""
     proved: bool = False
     """Whether a process of it has been ready."""
 
@@ -39,6 +41,7 @@ class Generation:
             zygote,
             SlotTable.create(processes * 2 + _SPARE_ROWS, settings.concurrency),
             settings.with_overrides(database_url=conninfo).to_json(),
+            loaded.grace_of,
         )
 
     @property

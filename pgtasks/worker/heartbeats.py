@@ -52,6 +52,7 @@ class Heartbeats:
         members: the processes.
         stale_after: seconds without a heartbeat after which a worker counts as dead.
         max_interruptions: how often a job may be given back by a lost host.
+        on_cancelled: called with the processes that hold jobs which somebody has cancelled, if any do.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Heartbeats:
         *,
         stale_after: float,
         max_interruptions: int,
+        on_cancelled: Callable[[Collection[str]], None],
     ) -> None:
         self._link = link
         self._host = host
         self._members = members
         self._stale_after = stale_after
         self._max_interruptions = max_interruptions
+        self._on_cancelled = on_cancelled
         self._pause = min(_LONGEST_PAUSE, stale_after / _BEATS)
         self._backoff = Backoff(_SHORTEST_PAUSE, self._pause)
         self._unbroken_since = self._last = awake_or_not()
@@ -101,6 +104,8 @@ class Heartbeats:
         for member in members.values():
             # What counts is when it was sent: it may have been long on its way.
             member.slots.beat(began)
+        if census.cancelled:
+            self._on_cancelled(census.cancelled)
         # By the database's clock too: it may have slept, or its clock leapt, and then everybody looks dead.
         if max(began - self._last, math.inf if census.silence is None else census.silence) > self._stale_after / 2:
             self._unbroken_since = began

@@ -1,13 +1,13 @@
 """Time limits, and how a running job is asked to stop.
 
-At its `timeout` a job is asked: its `ctx.abort` is set, an `async def` handler is cancelled, and so are the statements
-on the connections that it has borrowed. What it raises from then on is the consequence. A job that returns all the
-same has succeeded.
+At its `timeout`, or when somebody has cancelled it, a job is asked: its `ctx.abort` is set, an `async def` handler is
+cancelled, and so are the statements on the connections that it has borrowed. What it raises from then on is the
+consequence. A job that returns all the same has succeeded.
 
 After its `grace` the supervisor kills the process: see `pgtasks.worker.deadlines`. It is told of that moment in the
 slot table when the job starts, so that it needs nothing of a process whose event loop or interpreter stands still.
 
-Jobs without a time limit share one `Run`, so that they cost nothing.
+Jobs without a time limit share one `Run`, so that they cost nothing. Each has an `Abort` of its own all the same.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Run:
         deadline: when the job will be asked, by `time.monotonic`, if it has a limit.
     """
 
-    __slots__ = ("_loans", "abort", "app", "context", "deadline", "report_progress", "task")
+    __slots__ = ("_loans", "_switch", "app", "context", "deadline", "report_progress", "task")
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Run:
     ) -> None:
         self.app = app
         self.report_progress = report_progress
-        self.abort = _Switch()
+        self._switch = _Switch()
         self.deadline = deadline
         self._loans = Loans()
         self.context = context.copy()
@@ -101,13 +101,31 @@ class Run:
     def end(self) -> None:
         """Note, from any thread, that the handler has ended."""
 
-    def ask_to_stop(self, error: JobAbortedError) -> None:
-        """Set `ctx.abort`, and have the server cancel what blocking handlers wait for. Does not block."""
-        self.abort.turn_on(error)
+    def ask_to_stop(self, error: JobAbortedError, job: Job | None = None) -> None:
+        """Set `ctx.abort`, and have the server cancel what blocking handlers wait for. Does not block.
+
+        Args:
+            error: why.
+            job: the one of its jobs that is asked; None: all are.
+        """
+        self._switch.turn_on(error, job)
         if self._loans:
             # Without a thread it is left to the handler, and to the supervisor.
             with contextlib.suppress(RuntimeError):
-                threading.Thread(target=self._loans.cancel, name="pgtasks-cancel", daemon=True).start()
+                arguments = () if job is None else (job.id,)
+                threading.Thread(target=self._loans.cancel, args=arguments, name="pgtasks-cancel", daemon=True).start()
+
+    def abort_of(self, job: Job) -> Abort:
+        """Return what a job's handler sees as `ctx.abort`."""
+        return _JobAbort(self._switch, job)
+
+    def error_of(self, job: Job) -> JobAbortedError | None:
+        """Return over what a job was asked to stop, or None if it was not."""
+        return self._switch.error_of(job)
+
+    def leave(self, job: Job) -> None:
+        """Leave nothing behind of a job that was asked to stop and has ended."""
+        self._switch.forget(job)
 
 
 class LimitedRun(Run):
@@ -148,10 +166,14 @@ class LimitedRun(Run):
         self.end()
         self._timer.cancel()
 
+    def is_of(self, job: Job) -> bool:
+        """Whether it is the run of this job."""
+        return self._job is job
+
     def _time_is_over(self) -> None:
-        if self.deadline is None or self.abort.is_set():
-            return
         job = self._job
+        if self.deadline is None or self.error_of(job) is not None:
+            return
         log.warning(
             "job_timed_out",
             job_id=job.id,
@@ -177,13 +199,56 @@ def cancel_soon(task: asyncio.Task[None]) -> None:
     asyncio.get_running_loop().call_soon(task.cancel)
 
 
-class _Switch(Abort):
-    """An `Abort` that can be set."""
+class _Switch:
+    """Asks the jobs of a run to stop: all of them, or one."""
 
-    __slots__ = ()
+    __slots__ = ("_changed", "_error", "_errors")
 
-    def turn_on(self, error: JobAbortedError) -> None:
-        """Set it, unless it is set already."""
-        if self._error is None:
-            self._error = error
-            self._event.set()
+    def __init__(self) -> None:
+        self._error: JobAbortedError | None = None
+        self._errors: dict[tuple[int, int], JobAbortedError] = {}
+        self._changed = threading.Condition()
+
+    def error_of(self, job: Job) -> JobAbortedError | None:
+        """Return why a job is asked to stop, or None if it is not."""
+        if self._errors and (error := self._errors.get((job.id, job.locked_micros))) is not None:
+            return error
+        return self._error
+
+    def turn_on(self, error: JobAbortedError, job: Job | None) -> None:
+        """Ask a job, or all of them, unless that has been asked already."""
+        with self._changed:
+            if job is None:
+                self._error = self._error or error
+            elif self._error is None:
+                self._errors.setdefault((job.id, job.locked_micros), error)
+            self._changed.notify_all()
+
+    def forget(self, job: Job) -> None:
+        """Leave nothing behind of a job that has ended."""
+        self._errors.pop((job.id, job.locked_micros), None)
+
+    def wait(self, job: Job, timeout: float | None) -> bool:
+        """Wait until a job is asked, for at most so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.error_of(job) is not None, timeout)
+
+
+class _JobAbort(Abort):
+    """The `Abort` of one job."""
+
+    __slots__ = ("_job", "_switch")
+
+    def __init__(self, switch: _Switch, job: Job) -> None:  # no more: one is made whenever `ctx.abort` is looked at
+        self._switch = switch
+        self._job = job
+
+    @property
+    def error(self) -> JobAbortedError | None:
+        return self._switch.error_of(self._job)
+
+    def is_set(self) -> bool:
+        return self._switch.error_of(self._job) is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._switch.wait(self._job, timeout)

@@ -36,7 +36,15 @@ _ANY = ""
 _QUIET_SECONDS = 60.0
 """How long not to log again that a statement was undone, or refused."""
 _HOUSEKEEPING = frozenset(
-    {"breaking_step", "register_tasks", "report_progress", "restore_names", "sweep_stale_locks", "unknown_tasks"}
+    {
+        "breaking_step",
+        "register_tasks",
+        "report_progress",
+        "restore_names",
+        "sweep_cancellations",
+        "sweep_stale_locks",
+        "unknown_tasks",
+    }
 )
 """What may wait for long for somebody's lock on a whole table, while nobody waits for it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -21,6 +22,7 @@ from pgtasks.worker.slots import awake_or_not
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pgtasks.job import Claim
     from pgtasks.worker.generation import Generation
     from pgtasks.worker.link import Backoff
     from pgtasks.worker.slots import ProcessSlots
@@ -60,6 +62,8 @@ class Member:
     """Whether we end it by force, so that its jobs are not to be charged."""
     overdue_at: float | None = None
     """When we killed it over jobs that had run for too long, by the monotonic clock."""
+    cancelled: dict[tuple[int, int], float] = field(default_factory=dict)
+    """By the claims of jobs that somebody has cancelled: when it is killed if they are still running."""
     _woken_after: int = -1
     """How many claims it had begun when it was last woken."""
     _unsent: set[bytes] = field(default_factory=set)
@@ -95,6 +99,16 @@ class Member:
         """Whether it runs jobs, or has not told the database of all that have ended."""
         view = self.slots.view()
         return bool(view.finishing or view.queued or self.slots.running())
+
+    def overdue(self, now: float) -> list[Claim]:
+        """Return the claims of jobs that run and should have stopped by now."""
+        claims = [claim for claim, _ in self.slots.overdue(now)]
+        return claims + self.overdue_cancelled(now) if self.cancelled else claims
+
+    def overdue_cancelled(self, now: float) -> list[Claim]:
+        """Return the claims of jobs that run and should have stopped since somebody has cancelled them."""
+        deadlines = self.cancelled
+        return [claim for claim in self.slots.running() if deadlines.get(claim.token, math.inf) <= now]
 
     def note_stopped(self, stopped: bool) -> None:
         """Note that a signal has stopped or continued it."""

@@ -85,6 +85,7 @@ def new_listener(
     *,
     on_jobs: Callable[[int], None],
     on_breaking: Callable[[], None],
+    on_cancelled: Callable[[str], None],
     hooks: HostHooks,
 ) -> Listener:
     """Return what listens for a host, on a connection of its own, and tries out over the others whether it hears."""
@@ -107,6 +108,7 @@ def new_listener(
         pauses=lambda: Backoff().next_pause,
         on_jobs=on_jobs,
         on_breaking=on_breaking,
+        on_cancelled=on_cancelled,
         on_lost=hooks.listen_lost,
         on_restored=hooks.listen_restored,
     )

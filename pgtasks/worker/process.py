@@ -25,6 +25,7 @@ from pgtasks.logs import get_logger
 from pgtasks.queue.finish import release_worker
 from pgtasks.queue.workers import register_worker
 from pgtasks.worker.admission import Admission
+from pgtasks.worker.cancelling import Cancelling
 from pgtasks.worker.claimer import Claimer
 from pgtasks.worker.completer import Completer
 from pgtasks.worker.decisions import Decisions
@@ -43,6 +44,7 @@ from pgtasks.worker.telling import Ends
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Collection
 
     from pgtasks.app import App
     from pgtasks.job import Job
@@ -129,6 +131,7 @@ class WorkerProcess:
             on_evicted=self._evict,
         )
         app.on_look = partial(self._loop.call_soon_threadsafe, self._claimer.look_again)
+        self._cancelling = Cancelling(self._link, self._executor, self._withdraw, self._cancelled)
         self._completer = Completer(
             self._link, self._written, self._claimer, self._ends.tell if self._ends.active else None
         )
@@ -221,6 +224,8 @@ class WorkerProcess:
             self.abort()
         if ToWorker.STACKS in messages:
             write_tasks()
+        if ToWorker.CANCEL in messages:
+            self._cancelling.look()
         if ToWorker.ABORT in messages:
             self.abort()
         elif ToWorker.EVICT in messages:
@@ -327,6 +332,14 @@ class WorkerProcess:
             self._loop.call_later(_GIVEN_BACK_SECONDS, self._claimer.use_room)
         else:
             self._claimer.use_room()
+
+    def _cancelled(self, completions: list[Completion]) -> None:
+        self._refused(completions)
+        self._pump()
+
+    def _withdraw(self, claims: Collection[tuple[int, int]]) -> list[Job]:
+        """Take back those of these jobs that have not been started."""
+        return self._claimer.withdraw(claims) + self._admission.withdraw(claims) + self._executor.withdraw(claims)
 
     def _give_back(self, jobs: list[Job]) -> None:
         self._completer.add([Completion(job, RETURN, ran=False) for job in jobs])

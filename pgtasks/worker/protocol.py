@@ -24,6 +24,8 @@ class ToWorker:
     """Do not wait for what runs, end."""
     STACKS: Final = b"s"
     """Write the stacks of your event loop's tasks."""
+    CANCEL: Final = b"c"
+    """Somebody has cancelled jobs that you hold: ask the database which."""
     EVICT: Final = b"e"
     """Your locks were given to others: end."""
 

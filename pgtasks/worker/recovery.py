@@ -3,6 +3,7 @@
 Jobs that were running are charged: the attempt counts, and the error says how the process ended. So are those whose
 failure had not been written yet. Jobs that it had only claimed go back as they were. Where we ended the process
 ourselves, all of them go back as they were; if that was over jobs that had run for too long, only these are charged.
+What somebody has cancelled is deleted instead, which the database sees to.
 
 A process that has drained may leave jobs too, if the answer to a claim of its was lost.
 """
@@ -22,7 +23,7 @@ from pgtasks.worker.protocol import Exit
 from pgtasks.worker.zygotes import describe_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from pgtasks.job import Claim
     from pgtasks.worker.host_hooks import HostHooks
@@ -56,6 +57,8 @@ class Death:
     """Whether it is not the jobs' fault."""
     timeouts: Mapping[int, float] = field(default_factory=dict)
     """The time limits, by job id, of those that were overdue."""
+    cancelled: frozenset[Claim] = frozenset()
+    """Those that were overdue since somebody had cancelled them; they end so whatever is written."""
 
     @classmethod
     def of(
@@ -67,6 +70,7 @@ class Death:
         *,
         uncharged: bool,
         overdue_at: float | None = None,
+        cancelled: Collection[Claim] = (),
     ) -> Death:
         """Read from its slots what a dead process has left behind.
 
@@ -77,6 +81,7 @@ class Death:
             slots: its part of the slot table.
             uncharged: whether we ended it.
             overdue_at: when we killed it, if that was over jobs that were overdue by then.
+            cancelled: those of them that somebody had cancelled.
         """
         view = slots.view()
         running = tuple(slots.running())
@@ -85,12 +90,16 @@ class Death:
         if overdue_at is None:
             return cls(worker_id, pid, code, tuple(slots.chargeable()), clean, uncharged or view.aborted)
         overdue = slots.overdue(overdue_at)
-        claims = tuple(claim for claim, _ in overdue)
+        claims = tuple(dict.fromkeys([*(claim for claim, _ in overdue), *cancelled]))
         timeouts = {claim.job_id: timeout for claim, timeout in overdue}
-        return cls(worker_id, pid, code, claims, clean, uncharged or view.aborted, timeouts)
+        return cls(worker_id, pid, code, claims, clean, uncharged or view.aborted, timeouts, frozenset(cancelled))
 
     def error_of(self, claim: Claim) -> str:
         """Return what a job that was running is charged with."""
+        if claim in self.cancelled:
+            return (
+                f"JobCancelledError: did not stop when asked to, so the process that ran it (pid {self.pid}) was killed"
+            )
         timeout = self.timeouts.get(claim.job_id)
         if timeout is None:
             how = describe_status(self.code)
@@ -104,7 +113,8 @@ class Death:
 async def recover(link: DatabaseLink, death: Death, hooks: HostHooks) -> None:
     """Charge or give back all jobs that the dead process held, however long the database or a lock takes."""
     left = [] if death.uncharged else list(death.running)
-    decided = await hooks.decide(death.worker_id, {claim: death.error_of(claim) for claim in left})
+    open_to = [claim for claim in left if claim not in death.cancelled]
+    decided = await hooks.decide(death.worker_id, {claim: death.error_of(claim) for claim in open_to})
     charged = returned = 0
     backoff = Backoff(0.05, 1.0)
     while True:

@@ -183,6 +183,15 @@ class ProcessSlots:
         """
         return self._claims(_RUNNING, _FAILED)
 
+    def slot_of(self, job: Job) -> int | None:
+        """Return the slot in which a claimed job runs, if it does."""
+        for slot in range(self.slots):
+            position = self._first + slot * _SLOT_SIZE
+            job_id, micros, _, _, state = _SLOT.unpack_from(self._memory, position)
+            if state == _RUNNING and (job_id, micros) == (job.id, job.locked_micros):
+                return slot
+        return None
+
     def _claims(self, *states: int) -> list[Claim]:
         claims = []
         for slot in range(self.slots):

@@ -17,6 +17,7 @@ from pgtasks.hookdata import HostInfo
 from pgtasks.logs import get_logger
 from pgtasks.queue.claim import has_runnable
 from pgtasks.sql import Statements
+from pgtasks.worker.cancelling import CancellationWatch
 from pgtasks.worker.deadlines import enforce_deadlines
 from pgtasks.worker.ending import end_tasks
 from pgtasks.worker.fleet import Fleet
@@ -179,8 +180,15 @@ class Supervisor:
         self._fleet.start(settings.processes)
         look_at_schema = asyncio.Event()
         self._do(self._end_when_schema_breaks(look_at_schema), "watch the schema")
+        cancellations = CancellationWatch(self._link, lambda: self._fleet.members)
+        self._do(cancellations.run(), "watch for cancelled jobs")
         listener = new_listener(
-            self._link, settings, on_jobs=self._wake, on_breaking=look_at_schema.set, hooks=self._hooks
+            self._link,
+            settings,
+            on_jobs=self._wake,
+            on_breaking=look_at_schema.set,
+            on_cancelled=lambda worker_id: cancellations.look({worker_id}),
+            hooks=self._hooks,
         )
         if settings.listen:
             self._do(listener.run(), "listen")
@@ -197,6 +205,7 @@ class Supervisor:
             lambda: self._fleet.members,
             stale_after=settings.stale_after,
             max_interruptions=settings.max_interruptions,
+            on_cancelled=cancellations.look,
         )
         self._do(heartbeats.run(), "heartbeats")
         self._do(sweep_now_and_then(self._link), "sweep")

@@ -34,9 +34,11 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "has_runnable": 10.0,
     "unknown_tasks": 15.0,
     "breaking_step": 15.0,
+    "find_cancellations": 10.0,
     # Now and then, and over whole tables.
     "register_tasks": 60.0,
     "restore_names": 60.0,
+    "sweep_cancellations": 60.0,
     "sweep_stale_locks": 120.0,
 }
 """Seconds by the statement's name, or None for no limit here; the tests compare it with what the worker uses."""

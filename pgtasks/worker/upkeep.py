@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgtasks.database import Operation
 from pgtasks.errors import did_you_mean
 from pgtasks.logs import get_logger
+from pgtasks.queue.cancel import sweep_cancellations
 from pgtasks.queue.claim import find_unknown_tasks, restore_names
 from pgtasks.queue.finish import sweep_stale_locks
 from pgtasks.queue.migrate import KNOWN_REFERENCE_REVISION
@@ -30,12 +31,15 @@ _SCHEMA_SECONDS = 60.0
 
 
 async def sweep_now_and_then(link: DatabaseLink) -> None:
-    """Clear locks that are older than four hours, every eight to ten minutes."""
+    """Clear locks that are older than four hours, and what is left of cancelled jobs, every eight to ten minutes."""
     while True:
         with link.forgiving("sweep_stale_locks"):
             cleared = await link.attempt(sweep_stale_locks(link.statements))
             if any(cleared.values()):
                 log.warning("stale_locks_cleared", **cleared)
+        with link.forgiving("sweep_cancellations"):
+            if removed := await link.attempt(sweep_cancellations(link.statements)):
+                log.info("cancelled_jobs_removed", jobs=removed)
         await asyncio.sleep(random.uniform(*_SWEEP_SECONDS))  # noqa: S311 - jitter
 
 

@@ -161,7 +161,9 @@ class Zygote:
         # Worker processes share what is there now for as long as nobody writes to it, and the collector would.
         gc.collect()
         gc.freeze()
-        self._lines.send(loaded={"settings": settings.to_json(), "tasks": app.registry.names, "version": __version__})
+        graces = {task.name: task.options.grace for task in app.registry if task.options.grace is not None}
+        found = {"settings": settings.to_json(), "tasks": app.registry.names, "version": __version__, "graces": graces}
+        self._lines.send(loaded=found)
 
     def _spawn(self, descriptors: list[int], index: int, worker_id: str, settings: str, shape: list[int]) -> None:
         for stream in (sys.stdout, sys.stderr):

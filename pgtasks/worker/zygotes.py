@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,13 @@ class Loaded:
     """Names of all tasks."""
     version: str
     """The version of pgtasks that its processes run."""
+    graces: Mapping[str, float] = field(default_factory=dict)
+    """By name, the `grace` of those tasks that set one, in seconds."""
+
+    def grace_of(self, task: str | None) -> float:
+        """Return the seconds that jobs of a task have to stop when they are asked to; None: of an unknown one."""
+        default = self.settings.job_grace
+        return self.graces.get(task or "", math.inf if default is None else default)
 
 
 class ZygoteClient:
@@ -250,7 +258,7 @@ def _raise_if_failed(answer: Mapping[str, Any]) -> None:
 def _loaded(answer: Mapping[str, Any]) -> Loaded:
     _raise_if_failed(answer)
     loaded = answer["loaded"]
-    return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]), loaded["version"])
+    return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]), loaded["version"], loaded["graces"])
 
 
 def describe_status(code: int) -> str:

@@ -16,6 +16,7 @@
 -- setting pgtasks.cancelled is a JSON object with the reason, or null, of each that is cancelled, by its id.
 --
 -- A job that lost its key meanwhile was superseded or removed; only its success is of interest, it never runs again.
+-- One that somebody has cancelled meanwhile (_pgtasks_cancel_jobs) is deleted as by `cancel`, whatever its outcome.
 --
 -- Rows are locked in the order of their ids, jobs before queues. `id = any (array[...])` below is there to hold that
 -- order and to keep the plan from depending on statistics: it is a join that can only be done by looking up one id
@@ -150,6 +151,26 @@ begin
     ) as held;
   end if;
 
+  if not v_all_succeeded
+    and exists (select from {gw}._pgtasks_cancellations as known where known.job_id = any(v_held_ids))
+  then
+    select
+      array_agg(case when known.job_id is null then done.outcome else 'cancel' end order by done.position),
+      array_agg(case when known.job_id is null then done.last_error else known.reason end order by done.position)
+    into _pgtasks_finish_jobs.outcomes, _pgtasks_finish_jobs.last_errors
+    from unnest(
+      _pgtasks_finish_jobs.ids,
+      _pgtasks_finish_jobs.locked_ats,
+      _pgtasks_finish_jobs.outcomes,
+      _pgtasks_finish_jobs.last_errors
+    ) with ordinality as done (id, locked_at, outcome, last_error, position)
+    left join {gw}._pgtasks_cancellations as known
+      on known.job_id = any(array[done.id])
+      and known.locked_by = _pgtasks_finish_jobs.worker_id
+      and known.locked_at = done.locked_at
+      and done.outcome <> 'success';
+  end if;
+
   if 'cancel' = any(_pgtasks_finish_jobs.outcomes) then
     select json_object_agg(done.id, done.reason)::text into v_cancelled
     from unnest(
@@ -185,6 +206,7 @@ begin
 
   if v_cancelled is not null then
     perform set_config('pgtasks.cancelled', '', true);
+    delete from {gw}._pgtasks_cancellations as known where known.job_id = any(v_ended_ids);
   end if;
 
   if not v_all_succeeded then

@@ -1,0 +1,1 @@
+select removed_jobs from {gw}._pgtasks_sweep_cancellations()
