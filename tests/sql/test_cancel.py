@@ -160,16 +160,12 @@ def test_the_sweep_deletes_what_nobody_holds_any_more_and_keeps_what_is_held(que
 @pytest.mark.parametrize("first", ["claim", "finish"])
 def test_who_cancels_waits_for_a_claim_or_an_end_that_is_under_way(queue: Queue, other: Queue, first: str) -> None:
     register(queue)
-    if first == "claim":
-        job_id = queue.add()
-    else:
-        job_id = claim_one(queue)["id"]
-        claimed = queue.job(job_id)
+    job_id = queue.add() if first == "claim" else claim_one(queue)["id"]
     with queue.conn.transaction():
         if first == "claim":
-            [claimed] = queue.claim()
+            queue.claim()
         else:
-            assert queue.finish_successes(claimed) == []
+            assert queue.finish_successes(queue.job(job_id)) == []
         cancelling = Background(lambda: cancel(other, job_id))
         with queue.another() as observer:
             wait_until_blocked(observer, other, by=queue)
