@@ -354,6 +354,30 @@ def test_keys_that_no_job_has_are_told_and_the_others_removed(jobs: Command, con
     assert ids(connection) == []
 
 
+def test_jobs_are_cancelled_wherever_they_are(jobs: Command, connection: Connection) -> None:
+    add(connection, 5)
+    connection.execute("SELECT graphile_worker._pgtasks_register_worker('w1', 'h', 'h', 1, '1')")
+    for job_id, worker in ((2, "w1"), (3, "graphile"), (4, "w1")):
+        lock(connection, job_id, worker)
+    for before, were in (("would be ", "would not be"), ("", "was not")):
+        done = jobs("cancel", "1", "2", "3", "4", "99", "--yes", *(["--dry-run"] if before else []))
+        assert done.code == 10
+        assert done.error == f"1 of 5 jobs {were} cancelled: 99 (there is no such job)"
+        assert done.out.splitlines() == [
+            f"job 1 {before}removed",
+            f"2 jobs {before}asked to stop on w1: 2, 4",
+            f"job 3 {before}kept from another attempt, while it runs to its end on graphile",
+        ]
+    assert ids(connection) == [2, 3, 4, 5]
+    done = jobs("cancel", "5", "4", "--reason", "no more", "--yes", "--json")
+    told = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["id"], line["done"], line["state"], line["job"]["locked_by"]) for line in told] == [
+        (5, True, "removed", None),
+        (4, True, "stopping", "w1"),
+    ]
+    assert done.code == 0
+
+
 # What cannot be done
 
 
@@ -453,7 +477,7 @@ def test_standard_input_that_holds_something_else_changes_nothing(
     assert ids(connection) == [1]
 
 
-@pytest.mark.parametrize("command", [*BY_ID, ("remove",), ("show",)])
+@pytest.mark.parametrize("command", [*BY_ID, ("cancel",), ("remove",), ("show",)])
 def test_nothing_on_standard_input_is_nothing_to_do(jobs: Command, command: tuple[str, ...]) -> None:
     done = jobs(*command, "-")
     assert (done.code, done.out) == (0, "")
@@ -498,6 +522,7 @@ def test_a_dry_run_tells_what_could_not_be_done(jobs: Command) -> None:
     [
         ("complete", "delete 2 jobs, as if they had succeeded"),
         ("fail", "mark 2 jobs as permanently failed"),
+        ("cancel", "cancel 2 jobs"),
         ("remove", "remove 2 jobs"),
     ],
 )

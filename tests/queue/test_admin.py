@@ -479,6 +479,19 @@ def test_a_job_with_a_stale_lock_is_removed(admin: Admin, queue: Queue) -> None:
 
 
 @every
+def test_cancel_removes_what_waits_and_tells_who_holds_the_rest(admin: Admin, queue: Queue, states: States) -> None:
+    changes = admin.cancel([states.running, *states, 99], "no more")
+    assert [(one.id, one.state, one.done) for one in changes] == [
+        (states.running, "running", True),
+        *((job_id, "removed", True) for job_id in states if job_id != states.running),
+        (99, "unknown", False),
+    ]
+    running, *removed = [one.job for one in changes[:-1]]
+    assert (running.locked_by, running.attempts, running.key) == ("worker-1", 3, None)
+    assert [job.payload for job in removed] == [[1]] * 4
+    assert queue.job_ids() == [states.running]
+
+
 def test_force_unlock_takes_everything_from_workers(admin: Admin, queue: Queue) -> None:
     held = [queue.add(queue_name=f"q{n}") for n in range(4)]
     for n, job_id in enumerate(held):

@@ -15,6 +15,7 @@ from pgtasks import (
     AsyncJobs,
     CleanupResult,
     Job,
+    JobCancellation,
     JobChange,
     JobPage,
     Jobs,
@@ -32,6 +33,7 @@ METHODS = [
     "reschedule",
     "retry",
     "remove",
+    "cancel",
     "force_unlock",
     "queues",
     "tasks",
@@ -51,6 +53,7 @@ def types_that_mypy_sees(app: App) -> None:
     assert_type(jobs.reschedule({1}, delay=dt.timedelta(hours=1)), list[JobChange])
     assert_type(jobs.retry(range(3)), list[JobChange])
     assert_type(jobs.remove("k"), Job | None)
+    assert_type(jobs.cancel([1], "no"), list[JobCancellation])
     assert_type(jobs.force_unlock(["w"]), list[WorkerInfo])
     assert_type(jobs.queues(5, after="a"), list[QueueInfo])
     assert_type(jobs.tasks(), list[TaskInfo])
@@ -115,6 +118,7 @@ def test_signatures_are_those_of_the_definitions_without_what_is_inside(app: App
         ),
         "retry": "(job_ids: 'Iterable[int]', *, …) -> 'list[JobChange]'",
         "remove": "(key: 'str', *, …) -> 'Job | None'",
+        "cancel": "(job_ids: 'Iterable[int]', reason: 'str | None' = None, *, …) -> 'list[JobCancellation]'",
         "force_unlock": "(worker_ids: 'Iterable[str]', *, …) -> 'list[WorkerInfo]'",
         "queues": "(limit: 'int' = 100, *, after: 'str | None' = None, …) -> 'list[QueueInfo]'",
         "tasks": "(limit: 'int' = 1000, *, after: 'str | None' = None, …) -> 'list[TaskInfo]'",

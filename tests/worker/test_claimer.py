@@ -75,6 +75,16 @@ async def test_patience_is_also_lost_with_jobs_that_could_not_be_started_at_firs
     await asyncio.wait_for(bench.stuck.wait(), LONG)
 
 
+def test_what_is_withdrawn_from_the_queue_leaves_the_rest_in_order() -> None:
+    async def test() -> None:
+        claimer = Bench(free=0).claimer
+        claimer.queue.extend(map(job, range(5)))
+        assert [one.id for one in claimer.withdraw({(1, 0), (3, 0), (4, 1), (9, 0)})] == [1, 3]
+        assert [one.id for one in claimer.queue] == [0, 2, 4]
+
+    asyncio.run(test())
+
+
 @in_a_loop
 async def test_a_suspended_process_has_no_turn_of_a_queue_any_more() -> None:
     claimer = Bench(free=1).claimer
