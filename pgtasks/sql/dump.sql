@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 1a64921229a49657
+-- functions: revision 1, digest 5f0a078928d1105b
 
 sequence job_queues_id_seq
 

@@ -13,11 +13,20 @@ language plpgsql
 volatile
 as $pgtasks$
 declare
+  v_ids bigint[];
   v_idle_ids bigint[];
   v_held_ids bigint[];
   v_known_ids bigint[];
 begin
-  -- A claim or an end that is under way is waited for; what it did is what is decided on.
+  -- A claim or an end that is under way is waited for; what it did, and that its worker is known, is seen by what follows.
+  v_ids := array(
+    select jobs.id
+    from {gw}._private_jobs as jobs
+    where jobs.id = any(_pgtasks_cancel_jobs.job_ids)
+    order by jobs.id
+    for update
+  );
+
   select
     array_agg(named.id) filter (where not (named.is_known or named.is_locked)),
     array_agg(named.id) filter (where named.is_known or named.is_locked),
@@ -32,9 +41,7 @@ begin
         where workers.id = jobs.locked_by and workers.released_at is null
       ) as is_known
     from {gw}._private_jobs as jobs
-    where jobs.id = any(_pgtasks_cancel_jobs.job_ids)
-    order by jobs.id
-    for update
+    where jobs.id = any(v_ids)
   ) as named;
 
   if v_idle_ids is not null then

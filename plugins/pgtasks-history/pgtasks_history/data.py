@@ -13,7 +13,7 @@ Outcome = Literal["succeeded", "failed", "cancelled", "superseded", "removed"]
 
 - `succeeded`: its handler has returned;
 - `failed`: for good; it stays in the queue until somebody retries or deletes it;
-- `cancelled`: a plugin has decided that it is not to run (again);
+- `cancelled`: a plugin has decided that it is not to run (again), or somebody has cancelled it while it ran;
 - `superseded`: it was replaced by its key or removed while it ran, and that run did not succeed;
 - `removed`: it was deleted, or completed by hand, while it did not run.
 """
