@@ -38,8 +38,8 @@ def ask_server(payload: Any, ctx: JobContext) -> None:
 @task(transactional=True)
 def book_and_ask(payload: Any, ctx: JobContext) -> None:
     record(ctx, "began")
-    ctx.connection.execute(BOOK, (ctx.job.id, ctx.attempt))
-    ctx.connection.execute("select pg_sleep(600)")
+    ctx.transaction.execute(BOOK, (ctx.job.id, ctx.attempt))
+    ctx.transaction.execute("select pg_sleep(600)")
 
 
 @task(timeout=LONG)

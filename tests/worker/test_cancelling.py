@@ -136,7 +136,7 @@ def test_what_waits_for_a_thread_is_not_started_and_only_the_cancelled_ones_are_
 
     async def run() -> None:
         slots = SlotTable.create(1, 2).of_process(0)
-        executor = Executor(app, 2, slots, ended.extend, lambda: None, lambda: True, app.use_loop())
+        executor = Executor(app, 2, slots, ended.extend, lambda: None, lambda: True, app.use_loop(), lambda *_: None)
         for number in (1, 2):
             executor.start(claimed("work", number))
         for number in (3, 4, 5):
@@ -151,7 +151,7 @@ def test_what_waits_for_a_thread_is_not_started_and_only_the_cancelled_ones_are_
         wait_until(lambda: len(seen) == 4, LONG, "all jobs")
         await executor.wait_for_all(LONG)
         assert not executor._cancelled
-        assert not executor._unlimited.abort._errors
+        assert not executor._unlimited._switch._errors
 
     asyncio.run(run())
     assert seen == {number: "JobCancelledError('no more')" if number == 2 else "None" for number in (1, 2, 3, 5)}
