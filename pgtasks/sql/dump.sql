@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 5f0a078928d1105b
+-- functions: revision 1, digest 904590d52b8535d9
 
 sequence job_queues_id_seq
 
@@ -67,6 +67,18 @@ table _pgtasks_plugin_migrations
   ts timestamp with time zone not null default now()
   constraint _pgtasks_plugin_migrations_pkey PRIMARY KEY (plugin, number)
   CREATE UNIQUE INDEX _pgtasks_plugin_migrations_pkey ON graphile_worker._pgtasks_plugin_migrations USING btree (plugin, number)
+
+table _pgtasks_progress unlogged
+  job_id bigint not null
+  worker_id text not null
+  locked_at timestamp with time zone not null
+  attempt smallint not null
+  done double precision not null
+  total double precision
+  note text
+  updated_at timestamp with time zone not null default now()
+  constraint _pgtasks_progress_pkey PRIMARY KEY (job_id)
+  CREATE UNIQUE INDEX _pgtasks_progress_pkey ON graphile_worker._pgtasks_progress USING btree (job_id)
 
 table _pgtasks_staged_specs unlogged
   call_id uuid not null
@@ -384,12 +396,31 @@ function _pgtasks_kind_hash(flags jsonb)
   language sql
   immutable
 
+function _pgtasks_list_progress(job_ids bigint[], max_rows integer)
+  returns TABLE(job_id bigint, worker_id text, attempt smallint, done double precision, total double precision, note text, updated_at timestamp with time zone, age double precision)
+  language plpgsql
+  stable
+  set enable_seqscan=off
+  set enable_hashjoin=off
+  set enable_mergejoin=off
+  set jit=off
+
 function _pgtasks_list_queues(max_queues integer, after_name text, count_limit integer)
   returns TABLE(queue_name text, locked_by text, locked_at timestamp with time zone, waiting bigint)
   language sql
   stable
   set enable_seqscan=off
   set enable_bitmapscan=off
+  set jit=off
+
+function _pgtasks_list_running(max_jobs integer, look_at integer)
+  returns TABLE(id bigint, task text, queue_name text, attempts smallint, max_attempts smallint, locked_by text, locked_at timestamp with time zone, age double precision)
+  language sql
+  stable
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_hashjoin=off
+  set enable_mergejoin=off
   set jit=off
 
 function _pgtasks_list_tasks(max_tasks integer, after_name text, count_limit integer, look_at integer)
@@ -482,6 +513,17 @@ function _pgtasks_remember_names()
   security definer
   set search_path=pg_catalog, pg_temp
 
+function _pgtasks_report_progress(worker_id text, ended_ids bigint[], ids bigint[], locked_ats timestamp with time zone[], attempts smallint[], done double precision[], total double precision[], notes text[])
+  returns SETOF bigint
+  language plpgsql
+  volatile
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_hashjoin=off
+  set enable_mergejoin=off
+  set lock_timeout=500ms
+
 function _pgtasks_resolve_specs(specs graphile_worker.job_spec[])
   returns TABLE(spec_position bigint, job_key text, task_id integer, job_queue_id integer, payload json, run_at timestamp with time zone, max_attempts smallint, priority smallint, flags jsonb)
   language sql
@@ -492,6 +534,16 @@ function _pgtasks_restore_names(task_identifiers text[], max_age interval, OUT r
   language plpgsql
   volatile
   set enable_seqscan=off
+  set jit=off
+
+function _pgtasks_survey(look_at integer, max_priorities integer, max_names integer)
+  returns TABLE(kind text, name text, ready bigint, scheduled bigint, running bigint, failed bigint)
+  language sql
+  stable
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set enable_hashjoin=off
+  set enable_mergejoin=off
   set jit=off
 
 function _pgtasks_sweep_cancellations(OUT removed_jobs bigint)

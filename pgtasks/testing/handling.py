@@ -87,6 +87,10 @@ class _Here:
         self.deadline = None if limit is None or limit.timeout == math.inf else time.monotonic() + limit.timeout
         self.progress: list[tuple[float, float | None, str | None]] = []
 
+    def abort_of(self, job: Job) -> Abort:
+        """Return what tells whether the job is asked to stop, which it never is."""
+        return self.abort
+
     def report_progress(self, job: Job, done: float, total: float | None, note: str | None) -> None:
         """Take note of how far it has got."""
         check_report(done, total, note)
