@@ -116,6 +116,10 @@ class UnhealthyError(PgtasksError):
     exit_code = 1
 
 
+class ExecutableError(PgtasksError):
+    """An executable that is a task has not ended with exit code 0; the message has the last lines of its stderr."""
+
+
 class JobAbortedError(PgtasksError):
     """A running job was asked to stop, for the reason in the message: the worker ends, or has lost the database."""
 

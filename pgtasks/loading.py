@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgtasks.app import App, current_app
-from pgtasks.errors import AppLoadError, PgtasksError, did_you_mean
+from pgtasks.errors import AppLoadError, did_you_mean
+from pgtasks.files import add_file_tasks
+from pgtasks.importing import explaining
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+    from pgtasks.files import MakeHandler
 
-_OURS = str(Path(__file__).parent) + os.sep
 
-
-def load_app(modules: Sequence[str]) -> App:
+def load_app(
+    modules: Sequence[str], explicit: Mapping[str, Any] | None = None, make_handler: MakeHandler | None = None
+) -> App:
     """Import `modules`, each `MODULE` or `MODULE:APP`, and return the app that they belong to.
 
     That is the one which is named; else the only `App` among the modules' globals; else the app of `pgtasks.task`.
 
+    Args:
+        modules: may be none if the tasks are files.
+        explicit: the command line's settings, which win over those of the app.
+        make_handler: makes the handler of an executable; then the files of the setting `tasks_dir` are tasks, too.
+
     Raises:
         AppLoadError: a module cannot be imported (with the traceback of the user's code), names no app, there are
-            several, or no task was registered.
+            several, a file cannot be a task, or no task was registered.
+        SettingsError: a setting cannot be used.
     """
-    if not modules:
+    app = _find_app(modules)
+    if explicit is not None:
+        app.override(explicit)
+    directory = None if make_handler is None else app.settings.tasks_dir
+    if not (modules or directory):
         raise AppLoadError(
-            "no module with tasks was named: say `pgtasks worker myapp.tasks`, or set `modules` in the settings"
+            "no module with tasks was named: say `pgtasks worker myapp.tasks`, or set `modules` in the settings; "
+            "--tasks-dir names a directory of executables and Python files"
         )
+    if make_handler is not None and directory is not None:
+        add_file_tasks(app, directory, make_handler)
+    if not len(app.registry):
+        raise AppLoadError(_why_no_task(modules, directory))
+    return app
+
+
+def _find_app(modules: Sequence[str]) -> App:
     named: list[App] = []
     found: list[App] = []
     for target in modules:
@@ -47,12 +67,15 @@ def load_app(modules: Sequence[str]) -> App:
         raise AppLoadError(f"{', '.join(modules)} name {len(candidates)} apps; one worker runs one app")
     if len(candidates) > 1:
         raise AppLoadError(f"{', '.join(modules)} hold {len(candidates)} apps; say which with MODULE:APP")
-    app = candidates[0] if candidates else current_app()
-    if not len(app.registry):
-        raise AppLoadError(
-            f"no task is registered in {', '.join(modules)}: decorate functions with @task, or name their module too"
-        )
-    return app
+    return candidates[0] if candidates else current_app()
+
+
+def _why_no_task(modules: Sequence[str], directory: Path | None) -> str:
+    where = ", ".join(modules)
+    if directory is None:
+        return f"no task is registered in {where}: decorate functions with @task, or name their module too"
+    also = f", and none is registered in {where}" if modules else ""
+    return f"there is no task in the directory {directory}{also}: it takes executables, and Python files with a `run`"
 
 
 def _import(name: str) -> ModuleType:
@@ -61,20 +84,14 @@ def _import(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise AppLoadError(f"{name!r} cannot be the name of a module: write it as in an import, like myapp.tasks")
     try:
-        return importlib.import_module(name)
+        with explaining(f"module {name!r}", missing=name):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise AppLoadError(
-                f"there is no module {error.name!r} (looked for {name!r} in {sys.path[0] or '.'} and Python's path)"
-                f"{did_you_mean(error.name, _siblings(error.name))}"
-            ) from None
-        raise AppLoadError(_with_users_traceback(name, error)) from None
-    except PgtasksError as error:
-        raise AppLoadError(f"module {name!r} cannot be imported: {_with_place(error)}") from None
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise AppLoadError(_with_users_traceback(name, error)) from None
+        absent = error.name or name
+        raise AppLoadError(
+            f"there is no module {absent!r} (looked for {name!r} in {sys.path[0] or '.'} and Python's path)"
+            f"{did_you_mean(absent, _siblings(absent))}"
+        ) from None
 
 
 def _module_at(path: Path) -> str:
@@ -85,15 +102,6 @@ def _module_at(path: Path) -> str:
         path = path.parent
     parts = [part for part in path.with_suffix("").parts if part not in ("/", "..")]
     return path.stem if path.is_absolute() else ".".join(parts)
-
-
-def _with_place(error: PgtasksError) -> str:
-    """The message of an error of ours, with the line of the user's code that led to it."""
-    message = str(error)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not _is_machinery(frame.filename) and not frame.filename.startswith(_OURS):
-            return message if frame.filename in message else f"{message} ({frame.filename}:{frame.lineno})"
-    return message
 
 
 def _attribute(module: ModuleType, attribute: str) -> App:
@@ -122,16 +130,3 @@ def _siblings(name: str) -> list[str]:
         for path in Path(place or ".").glob("*")
         if path.suffix == ".py" or (path / "__init__.py").exists()
     ]
-
-
-def _with_users_traceback(name: str, error: BaseException) -> str:
-    """The error with the frames of the user's modules only: neither ours nor the import system's."""
-    frames = error.__traceback__
-    while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
-        frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error.with_traceback(frames), frames)).rstrip()
-    return f"module {name!r} cannot be imported:\n{text}"
-
-
-def _is_machinery(file: str) -> bool:
-    return file.startswith("<frozen importlib") or file in (__file__, importlib.__file__)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
@@ -45,6 +46,9 @@ class Registry:
         Raises:
             TaskDefinitionError: another task has that name; the message shows both places.
         """
+        if _Apart.package is not None and task.handler.__module__.startswith(_Apart.package):
+            _Apart.tasks.append(task)
+            return
         known = self._tasks.get(task.name)
         if known is not None and not _replaces(task, known):
             raise TaskDefinitionError(
@@ -77,6 +81,25 @@ class Registry:
     def names(self) -> list[str]:
         """The names of all tasks, sorted."""
         return sorted(self._tasks)
+
+
+class _Apart:
+    package: str | None = None
+    tasks: ClassVar[list[AnyTask]] = []
+
+
+@contextlib.contextmanager
+def kept_apart(package: str) -> Iterator[list[AnyTask]]:
+    """Have tasks of a package's modules registered in no registry, for a `with` block; gives them in a list.
+
+    For the import of files that are tasks themselves, and have their names from where they lie.
+    """
+    own: list[AnyTask] = []
+    _Apart.package, _Apart.tasks = f"{package}.", own
+    try:
+        yield own
+    finally:
+        _Apart.package, _Apart.tasks = None, []
 
 
 def _replaces(new: AnyTask, old: AnyTask) -> bool:

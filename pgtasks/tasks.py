@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from pgtasks.errors import JobOptionError, PayloadError
@@ -102,6 +103,10 @@ class Task(Generic[X, P, R_co]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} at {self.place}>"
+
+    def rename(self, name: str) -> None:
+        """Give it another name, before it is registered."""
+        Task.__init__(self, self.handler, replace(self.options, name=name), self._enqueuer)
 
     def args(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the payload with which a worker calls the handler with these arguments.

@@ -23,6 +23,14 @@ log = get_logger("pgtasks.worker")
 
 @click.command
 @click.argument("modules", nargs=-1, metavar="[MODULE[:APP]]...")
+@click.option(
+    "--tasks-dir",
+    type=click.Path(),
+    metavar="DIR",
+    # Made absolute here: importing the modules may change the working directory.
+    callback=lambda _ctx, _option, value: value and str(Path(value).absolute()),
+    help="Run the executables and Python files in DIR as tasks, too; a module need not be named then.",
+)
 @click.option("--processes", type=int, metavar="N", help="Worker processes; one for each usable CPU by default.")
 @click.option("--concurrency", type=int, metavar="N", help="Jobs that one process runs at a time; 10 by default.")
 @click.option("--once", is_flag=True, help="End when no job is runnable any more, instead of waiting for new ones.")
@@ -64,7 +72,11 @@ log = get_logger("pgtasks.worker")
 @click.option("--max-jobs", metavar="N", help="Replace a process after about N jobs; 'none' by default.")
 @click.option("--max-memory", metavar="MB", help="Replace a process that takes so many megabytes; 'none' by default.")
 @click.option("--max-lifetime", metavar="SECONDS", help="Replace a process after so long; 'none' by default.")
-@click.option("--reload", is_flag=True, help="Import the modules anew when a Python file here changes: to develop.")
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Import the modules anew when a Python file here, or any task's file, changes: to develop.",
+)
 @click.option("--health-port", metavar="N", help="Answer /live and /ready by HTTP at this port; 'none' by default.")
 @click.option("--health-address", metavar="HOST", help="Answer there; 127.0.0.1 by default.")
 @click.option(
@@ -77,7 +89,7 @@ log = get_logger("pgtasks.worker")
 @logging_options
 @click.pass_context
 def worker(ctx: click.Context, /, *, once: bool, reload: bool, **_settings: object) -> None:
-    """Run jobs of the tasks in MODULE, with a pool of worker processes.
+    """Run jobs of the tasks in MODULE and in files, with a pool of worker processes.
 
     The first TERM or INT signal (Ctrl-C) lets running jobs finish, a second one gives them back and stops at once, a
     third one kills, and so does QUIT. HUP imports the modules anew and replaces the processes one by one. TTIN and TTOU

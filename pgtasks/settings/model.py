@@ -130,6 +130,11 @@ class Settings(BaseSettings):
     modules: Annotated[Names, AfterValidator(lambda names: tuple(map(_module, names)))] = Field(
         default=(), description="What a worker imports to find tasks: `MODULE` or `MODULE:APP`, any number."
     )
+    tasks_dir: Annotated[Path, AfterValidator(_directory)] | None = Field(
+        default=None,
+        description="A directory whose executables and Python files are tasks. A relative path in a file starts at "
+        "that file.",
+    )
     processes: Annotated[Count, Field(ge=1, le=1000)] = Field(
         default_factory=usable_cpus, description="Worker processes on this host, 1 to 1000."
     )

@@ -29,6 +29,8 @@ TEST_DATABASE: Final = "PGTASKS_TEST_DATABASE_URL"
 """The server that `pgtasks.testing` uses: no setting, and never the database of an application."""
 JOINED: Final = frozenset({"plugins"})
 """Lists to which every source adds, where for other settings the strongest one counts."""
+DIRECTORIES: Final = frozenset({"embedded_dir", "tasks_dir"})
+"""Paths, which start at the file that they stand in."""
 
 LIBPQ_VARIABLES: Final = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 """The variables of libpq that choose a database; a password or an SSL mode alone does not."""
@@ -194,8 +196,9 @@ def _table_layer(table: Mapping[str, Any], place: str, directory: Path, known: C
             raise SettingsError(f"settings stand at the top of {place}, without a [tool.pgtasks] above them")
         else:
             raise SettingsError(f"{name!r} in {place} is not a setting{did_you_mean(name, known)}")
-    if isinstance(relative := values.get("embedded_dir"), str):
-        values["embedded_dir"] = directory / Path(relative).expanduser()
+    for name in DIRECTORIES & values.keys():
+        if isinstance(relative := values[name], str):
+            values[name] = directory / Path(relative).expanduser()
     return Layer(values, {name: f"{name!r} in {place}" for name in values}, plugins)
 
 

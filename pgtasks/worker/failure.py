@@ -8,6 +8,8 @@ from pathlib import Path
 
 _OWN = str(Path(__file__).parent) + os.sep
 _LONGEST = 16_000
+_PLAIN = ("builtins", "__main__", "pgtasks.errors")
+"""Modules that are not named before their exceptions."""
 _FRAMES = 40
 
 
@@ -43,9 +45,7 @@ def trace_of(description: str) -> str | None:
 def summarize(error: BaseException) -> str:
     """Return an error's type and text in one line, as PostgreSQL can store them."""
     kind = type(error)
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    name = kind.__qualname__ if kind.__module__ in _PLAIN else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
     except BaseException:  # noqa: BLE001 - a __str__ of the user's may raise anything

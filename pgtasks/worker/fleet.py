@@ -28,9 +28,9 @@ from pgtasks.logs import get_logger
 from pgtasks.worker.generation import Generations
 from pgtasks.worker.link import Backoff
 from pgtasks.worker.member import Member, new_member
-from pgtasks.worker.protocol import Exit, ToWorker
+from pgtasks.worker.protocol import Exit, ToWorker, describe_status
 from pgtasks.worker.recovery import Death
-from pgtasks.worker.zygotes import SpawnRefusedError, describe_status
+from pgtasks.worker.zygotes import SpawnRefusedError
 
 if TYPE_CHECKING:
     import socket

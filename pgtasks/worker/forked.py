@@ -1,12 +1,13 @@
-"""Children that a handler forks."""
+"""Children that a handler forks, and how to keep what they must not have out of them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import threading
 import traceback
-from typing import NoReturn
+from typing import Final, NoReturn
 
 forks = 0
 """How many forks this process is away from the one that imported this. Other than `os.getpid`, it costs no call."""
@@ -18,6 +19,15 @@ def _count() -> None:
 
 
 os.register_at_fork(after_in_child=_count)
+
+
+forking: Final = threading.Lock()
+"""Held by a fork. Who holds it starts a program while no other thread forks.
+
+`subprocess.Popen` waits for the end of a pipe that the program closes when it runs. A child that another thread forks
+just then has that pipe too, and would keep the event loop waiting for as long as it lives.
+"""
+os.register_at_fork(before=forking.acquire, after_in_parent=forking.release, after_in_child=forking.release)
 
 
 def end_forked_child() -> NoReturn:

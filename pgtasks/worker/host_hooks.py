@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgtasks.hookdata import HostInfo, LostJob, ProcessInfo, ProcessState
 from pgtasks.worker.decisions import read_decision
-from pgtasks.worker.zygotes import describe_status
+from pgtasks.worker.protocol import describe_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,6 +7,7 @@ a JSON object a line. Nothing is pickled.
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -76,3 +77,13 @@ class Lines:
         """Take in what was received and return the objects that are now complete."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
+
+
+def describe_status(code: int) -> str:
+    """Return in words how a process ended, by its exit code or, negative, its signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

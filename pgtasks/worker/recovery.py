@@ -19,8 +19,7 @@ from pgtasks.job import Outcome, OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import finish_jobs, release_worker
 from pgtasks.worker.link import Backoff
-from pgtasks.worker.protocol import Exit
-from pgtasks.worker.zygotes import describe_status
+from pgtasks.worker.protocol import Exit, describe_status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

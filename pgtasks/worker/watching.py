@@ -1,15 +1,18 @@
-"""Watching Python files, for `pgtasks worker --reload`."""
+"""Watching Python files and those that are tasks, for `pgtasks worker --reload`."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgtasks.errors import SettingsError
+from pgtasks.files import is_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from watchfiles import Change
 
 
 def check_that_files_can_be_watched() -> None:
@@ -24,11 +27,25 @@ def check_that_files_can_be_watched() -> None:
         raise SettingsError("--reload needs the package watchfiles: pip install 'pgtasks[reload]'") from None
 
 
-async def watch_files(directory: Path, on_change: Callable[[str], None]) -> None:
-    """Call `on_change` with words that name what has changed, whenever a Python file below `directory` has."""
+async def watch_files(directory: Path, tasks_dir: Path | None, on_change: Callable[[str], None]) -> None:
+    """Call `on_change` with words that name what has changed, until cancelled.
+
+    Args:
+        directory: below it, Python files are watched.
+        tasks_dir: below it, all files are, since they are tasks.
+        on_change: is called for files that are new, changed or gone.
+    """
     from watchfiles import PythonFilter, awatch  # noqa: PLC0415 - an extra
 
-    async for changes in awatch(directory, watch_filter=PythonFilter()):
+    is_python = PythonFilter()
+
+    def is_wanted(change: Change, path: str) -> bool:
+        if tasks_dir is not None and (file := Path(path)).is_relative_to(tasks_dir):
+            return not any(map(is_hidden, file.relative_to(tasks_dir).parts))
+        return is_python(change, path)
+
+    others = [] if tasks_dir is None or tasks_dir.is_relative_to(directory) else [tasks_dir]
+    async for changes in awatch(directory, *others, watch_filter=is_wanted):
         on_change(_in_words([path for _, path in changes], directory))
 
 

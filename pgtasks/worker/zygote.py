@@ -45,6 +45,7 @@ from pgtasks.logs import (
 )
 from pgtasks.plugins import ProcessInfo, Role
 from pgtasks.settings import Settings
+from pgtasks.worker.executables import executable_handler
 from pgtasks.worker.leftovers import open_descriptors, refuse_leftovers
 from pgtasks.worker.process import WorkerProcess
 from pgtasks.worker.protocol import Exit, Lines
@@ -141,9 +142,8 @@ class Zygote:
         configure_worker_logging(*log_as)
         sys.path[:] = path
         try:
-            self._app = app = load_app(modules)
+            self._app = app = load_app(modules, explicit, executable_handler)
             app.assume(Role.WORKER)
-            app.override(explicit)
             settings = app.settings
             _ = app.hooks  # loads the plugins, which may add tasks
             for task in app.registry:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pgtasks.logs import get_logger
 from pgtasks.settings import Settings
 from pgtasks.worker import zygote
 from pgtasks.worker.child import Fork, may_fork, start_interpreter
-from pgtasks.worker.protocol import Lines
+from pgtasks.worker.protocol import Lines, describe_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,7 +139,7 @@ class ZygoteClient:
             yield
         except ConnectionError as error:
             raise AppLoadError(
-                f"importing {', '.join(settings.modules)} ended the process that did it ({self._end()}); "
+                f"importing {_sources(settings)} ended the process that did it ({self._end()}); "
                 f"look for a call of exit() or a crash in an extension module"
             ) from error
 
@@ -261,11 +260,5 @@ def _loaded(answer: Mapping[str, Any]) -> Loaded:
     return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]), loaded["version"], loaded["graces"])
 
 
-def describe_status(code: int) -> str:
-    """Return in words how a process ended, by its exit code or, negative, its signal."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+def _sources(settings: Settings) -> str:
+    return ", ".join((*settings.modules, *([] if settings.tasks_dir is None else [str(settings.tasks_dir)])))

@@ -22,7 +22,7 @@ SHARED = {
         "assume",
         "session_statements",
     },
-    Task: {"args", "spec", "run"},
+    Task: {"args", "spec", "run", "rename"},
     JobContext: {"connection", "progress"},
     Job: set(),
 }

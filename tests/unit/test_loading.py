@@ -105,7 +105,8 @@ def test_the_tasks_of_all_modules_are_registered(project: Project) -> None:
 
 def test_no_module_is_an_error_that_says_how_to_name_one(project: Project) -> None:
     assert problem() == (
-        "no module with tasks was named: say `pgtasks worker myapp.tasks`, or set `modules` in the settings"
+        "no module with tasks was named: say `pgtasks worker myapp.tasks`, or set `modules` in the settings; "
+        "--tasks-dir names a directory of executables and Python files"
     )
 
 
