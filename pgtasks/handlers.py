@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 POSITIONAL_ONLY: Final = inspect.Parameter.POSITIONAL_ONLY
+STORED: Final = "takes_stored_payload"
+"""Attribute of a handler of ours that is given the context alone and looks at no payload but the stored text."""
 CONTEXT_TYPE: Final = "JobContext"
 """Name of the class that marks a handler's parameter as the one for the context."""
 
@@ -52,6 +54,8 @@ class Handler:
         self.takes_context: bool = self._context is not None
         self.takes_payload: bool = bool(others)
         """Whether it is called with anything of the payload."""
+        self.reads_payload: bool = (self.takes_payload or self.takes_context) and not hasattr(inner, STORED)
+        """Whether a payload that Python cannot hold is of no use to it."""
         self.by_keys: bool = False
         """Whether the payload's keys are its parameters."""
         if not others:

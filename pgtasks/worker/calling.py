@@ -56,6 +56,8 @@ def read_job(task: AnyTask, job: Job, codec: PayloadCodec | None) -> tuple[Job, 
         return job, None
     try:
         seen = job if codec is None else decoded(job, codec)
+        if not task.inspected.reads_payload:
+            return seen, None
         if task.payload.is_any and task.options.upgrade is None:
             return seen, seen.payload
         return seen, task.payload.load(seen.payload_json, task.options.upgrade)

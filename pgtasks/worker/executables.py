@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from pgtasks.context import JobContext  # noqa: TC001 - part of a handler's signature, which is looked at
 from pgtasks.errors import ExecutableError, JobAbortedError
+from pgtasks.handlers import STORED
 from pgtasks.worker.exits import exit_code_of, wait_for_exit
 from pgtasks.worker.forked import forking
 from pgtasks.worker.leash import leash
@@ -70,6 +71,7 @@ def executable_handler(path: Path, name: str) -> Callable[[JobContext], Coroutin
             raise ExecutableError("\n\n".join((describe_status(program.code), *program.last_words)))
 
     run.__name__ = run.__qualname__ = name
+    vars(run)[STORED] = True  # a program is given the payload as it is stored, whether Python can hold it or not
     return run
 
 

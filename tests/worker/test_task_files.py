@@ -94,7 +94,7 @@ def test_files_run_as_they_do_in_graphile_worker(db: Database, start_worker: Sta
     directory = write(tmp_path / "tasks", FILES)
     out = tmp_path / "out"
     out.mkdir()
-    payload = '{"to":  "ada@example.com", "n": 12345678901234567890.10,\n "é": "\\ud800"}'
+    payload = '{"to":  "ada@example.com", "n": 12345678901234567890.10, "m": 1e99999999999999999999,\n "é": "\\ud800"}'
 
     def add(task: str, payload: str = "{}", **options: Any) -> int:
         names = "".join(f", {name} := %({name})s" for name in options)
