@@ -21,7 +21,7 @@ from pgtasks.errors import DatabaseUnavailableError, JobOptionError
 from pgtasks.queue import bulk, enqueue
 from pgtasks.queue.bulk import Result
 from pgtasks.queue.failures import raise_better
-from pgtasks.queue.rows import job_from_row
+from pgtasks.queue.rows import AddedJobs, job_from_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -62,6 +62,7 @@ class Adding:
         raw = None if connection is None else psycopg_connection(connection, notify=notify)
         outgoing = self.outgoing
         job = self._add_spec(outgoing.spec(spec), raw, notify=notify)
+        job.__dict__["_app"] = self
         if outgoing.after is not None:
             outgoing.after(jobs=[job])
         return job
@@ -89,6 +90,7 @@ class Adding:
         raw = None if connection is None else await psycopg_connection_async(connection, notify=notify)
         outgoing = self.outgoing
         job = await self._add_spec_async(outgoing.spec(spec), raw, notify=notify)
+        job.__dict__["_app"] = self
         if outgoing.after is not None:
             outgoing.after(jobs=[job])
         return job
@@ -140,7 +142,7 @@ class Adding:
             self._raise_better(error, raw, "add_jobs")
         source.raise_failure()
         source.tell(step.value)
-        return step.value
+        return self._bound(step.value)
 
     async def add_many_async(
         self,
@@ -174,7 +176,13 @@ class Adding:
             self._raise_better(error, raw, "add_jobs")
         source.raise_failure()
         source.tell(step.value)
-        return step.value
+        return self._bound(step.value)
+
+    def _bound(self, jobs: Sequence[Job] | int) -> Sequence[Job] | int:
+        """Let jobs be waited for."""
+        if isinstance(jobs, AddedJobs):
+            jobs.app = self
+        return jobs
 
     def _run(self, operation: Operation[T], connection: _Blocking) -> T:
         try:

@@ -10,8 +10,10 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from pgtasks.job import Job
 from pgtasks.queue import admin, progress
 from pgtasks.queue import cancel as cancelling
+from pgtasks.queue.admin import JobPage
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,13 +21,11 @@ if TYPE_CHECKING:
 
     from pgtasks.connections import AsyncConnection, BlockingConnection
     from pgtasks.database import Operation
-    from pgtasks.job import Job
     from pgtasks.progress import JobProgress
     from pgtasks.queue.admin import (
         CleanupOperation,
         CleanupResult,
         JobChange,
-        JobPage,
         JobState,
         QueueInfo,
         TaskInfo,
@@ -48,6 +48,12 @@ class Host(Protocol):
     @property
     def statements(self) -> Statements:
         """The SQL statements."""
+
+    def wait_for(self, job: Job | int, timeout: dt.timedelta | float | None = None) -> Any:
+        """Wait until a job has ended."""
+
+    async def wait_for_async(self, job: Job | int, timeout: dt.timedelta | float | None = None) -> Any:
+        """Wait until a job has ended."""
 
     def run(self, operation: Operation[T], connection: Any = None) -> T:
         """Run an operation."""
@@ -284,7 +290,7 @@ def _blocking(define: Callable[Concatenate[Statements, P], Operation[T]]) -> Cal
         result = host.run(define(host.statements, *args, **kwargs), connection)
         if admin.is_empty(result):
             host.run(admin.check_visible(host.statements), connection)
-        return result
+        return _bound(result, host)
 
     return _dressed(method, define, "Jobs")
 
@@ -298,9 +304,17 @@ def _asynchronous(
         result = await host.run_async(define(host.statements, *args, **kwargs), connection)
         if admin.is_empty(result):
             await host.run_async(admin.check_visible(host.statements), connection)
-        return result
+        return _bound(result, host)
 
     return _dressed(method, define, "AsyncJobs")
+
+
+def _bound(result: T, host: Host) -> T:
+    """Let the jobs in a result be waited for."""
+    for job in result.jobs if isinstance(result, JobPage) else (result,):
+        if isinstance(job, Job):
+            job.__dict__["_app"] = host
+    return result
 
 
 def _dressed(method: Method, define: Callable[..., Any], owner: str) -> Method:
@@ -338,6 +352,10 @@ class Jobs:
     progress = _blocking(_progress)
     cleanup = _blocking(_cleanup)
 
+    def wait(self, job_id: int, timeout: dt.timedelta | float | None = None) -> Any:
+        """Do what `Job.wait` does, for the job of this id; returns None also if there never was one."""
+        return self._host.wait_for(job_id, timeout)
+
 
 class AsyncJobs:
     """Looking at jobs and changing them, from asyncio code: `app.jobs_async`. Its methods are those of `Jobs`."""
@@ -359,3 +377,7 @@ class AsyncJobs:
     workers = _asynchronous(_workers)
     progress = _asynchronous(_progress)
     cleanup = _asynchronous(_cleanup)
+
+    async def wait(self, job_id: int, timeout: dt.timedelta | float | None = None) -> Any:
+        """Do what `Job.wait` does, for the job of this id; returns None also if there never was one."""
+        return await self._host.wait_for_async(job_id, timeout)

@@ -22,6 +22,7 @@ from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
+from pgtasks.waiting import Awaiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ Model = TypeVar("Model", bound="BaseModel")
 log = get_logger("pgtasks.app")
 
 
-class App(Plugged, Adding):
+class App(Plugged, Adding, Awaiting):
     """An application: its tasks, its settings and its database.
 
     Nothing is read or connected before it is needed. Most programs need no App of their own: `@task` and `defer` use
@@ -266,7 +267,7 @@ class App(Plugged, Adding):
         return AsyncJobs(self)
 
     def close(self) -> None:
-        """Close the connections that blocking code has opened."""
+        """Close the connections that blocking code has opened, and the one that waits for jobs use."""
         if self._database is not None:
             self._database.close()
 

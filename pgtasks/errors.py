@@ -125,11 +125,37 @@ class JobAbortedError(PgtasksError):
 
 
 class JobCancelledError(JobAbortedError):
-    """A running job was asked to stop, since somebody has cancelled it; the message is the reason, if one was given."""
+    """A running job was asked to stop, since somebody has cancelled it; the message is the reason, if one was given.
+
+    Also raised where a job that was cancelled is waited for.
+    """
 
 
 class JobTimeoutError(JobAbortedError):
     """A running job was asked to stop, since it had run for longer than its task's `timeout`."""
+
+
+class JobFailedError(PgtasksError):
+    """A job that was waited for has failed for good."""
+
+    def __init__(self, job_id: int, last_error: str | None) -> None:
+        super().__init__(job_id, last_error)
+        self.job_id = job_id
+        """Its number."""
+        self.last_error = last_error
+        """Why its last attempt failed, with the traceback."""
+
+    def __str__(self) -> str:
+        reason = (self.last_error or "no reason is known").strip().partition("\n")[0]
+        return f"job {self.job_id} has failed for good: {reason}"
+
+
+class JobWaitTimeoutError(PgtasksError, TimeoutError):
+    """A job that was waited for has not ended in the time given; it goes on as if nobody had waited."""
+
+
+class JobResultError(PgtasksError, ValueError):
+    """The result of a job that has ended cannot be had: it was not stored, has expired, or is not what is expected."""
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgtasks.errors import PayloadError, TaskDefinitionError
 from pgtasks.payload import PayloadType, keys_type, whole_type
+from pgtasks.results import result_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +29,13 @@ class Handler:
     Args:
         function: the function.
         task: name of the task.
+        stores_result: whether what it returns is stored.
 
     Raises:
         TaskDefinitionError: no job could call it.
     """
 
-    def __init__(self, function: Callable[..., Any], task: str) -> None:
+    def __init__(self, function: Callable[..., Any], task: str, *, stores_result: bool = False) -> None:
         inner = inspect.unwrap(function)
         self.function = function
         self.file: str = inner.__code__.co_filename
@@ -62,16 +64,21 @@ class Handler:
             self.payload = PayloadType(task)
         elif _is_whole(others):
             first = others[0]
-            self.payload = whole_type(task, self.place, first.annotation, lambda: self._hints([first])[first.name])
+            self.payload = whole_type(
+                task, self.place, first.annotation, lambda: self._hints([first.name])[first.name], PayloadType
+            )
         else:
             if any(each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL) for each in others):
                 raise self._impossible()
             self.by_keys = True
-            self.payload = keys_type(task, self.place, others, lambda: self._hints(others))
+            self.payload = keys_type(task, self.place, others, lambda: self._hints([each.name for each in others]))
+        returns = self._annotations.get("return", inspect.Parameter.empty)
+        self.result = result_type(task, self.place, returns, lambda: self._hints(["return"])["return"])
+        """The type of what it returns, for tasks that store that."""
         self.run: Callable[..., Any] = self._runner(parameters)
         """Calls it with the payload, if it takes it, and with the context, if it takes that."""
         if self._locals is not None:
-            self._resolve_early()
+            self._resolve_early(stores_result=stores_result)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the payload with which it is called with these arguments; the context is none of them.
@@ -105,13 +112,12 @@ class Handler:
             return lambda payload, ctx: function(payload, **{context.name: ctx})
         return lambda ctx: function(**{context.name: ctx})
 
-    def _hints(self, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
-        """Return the annotations of some parameters, with names resolved."""
+    def _hints(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the annotations of these parameters, with names resolved."""
 
         class Holder: ...
 
-        names = [each.name for each in parameters if each.name in self._annotations]
-        Holder.__annotations__ = {name: self._annotations[name] for name in names}
+        Holder.__annotations__ = {name: self._annotations[name] for name in names if name in self._annotations}
         try:
             return typing.get_type_hints(Holder, self._inner.__globals__, self._locals, include_extras=True)
         except NameError as error:
@@ -124,10 +130,12 @@ class Handler:
                 f"Task {self._task!r} at {self.place}: its annotations cannot be read: {type(error).__name__}: {error}"
             ) from None
 
-    def _resolve_early(self) -> None:
+    def _resolve_early(self, *, stores_result: bool) -> None:
         """Resolve what names something local, which nobody can later; what is not there yet is for later."""
         try:
             self.payload.check()
+            if stores_result:
+                self.result.check()
         except TaskDefinitionError as error:
             if "which is not there" not in str(error):
                 raise

@@ -11,7 +11,7 @@ import datetime as dt
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, cast, get_args
 
 from typing_extensions import TypeVar
 
@@ -78,6 +78,16 @@ class Claim:
     def token(self) -> tuple[int, int]:
         """What tells it from all others: the job's id, and `locked_at` in microseconds since 2000."""
         return self.job_id, (self.locked_at - EPOCH) // MICROSECOND
+
+
+class Waiting(Protocol):
+    """What a job that an `App` has returned is bound to, so that one can wait for its end: that App."""
+
+    def wait_for(self, job: Job[Any], timeout: dt.timedelta | float | None) -> Any:
+        """Wait until a job has ended, and return its result."""
+
+    async def wait_for_async(self, job: Job[Any], timeout: dt.timedelta | float | None) -> Any:
+        """Do what `wait_for` does."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,44 @@ class Job(Generic[R_co]):
             with contextlib.suppress(KeyError):
                 return cast("int", read(self.__dict__["_row"], "due_micros"))
         return (max(self.run_at, self.created_at) - EPOCH) // MICROSECOND
+
+    def wait(self, timeout: dt.timedelta | float | None = None) -> R_co:
+        """Wait until the job has ended.
+
+        Args:
+            timeout: how long at most, as a timedelta or in seconds; None: for as long as it takes.
+
+        Returns:
+            What the handler has returned, if its task has `store_result`; else None, also if the job was removed.
+
+        Raises:
+            JobFailedError: it has failed for good.
+            JobCancelledError: it was cancelled.
+            JobWaitTimeoutError: it has not ended in time; a `TimeoutError`, too.
+            JobResultError: its task stores results, and there is none, or it cannot be read.
+            JobOptionError: the job was not returned by an App, or is not there since its transaction is still open.
+            DatabaseUnavailableError: the database cannot be reached.
+        """
+        result: R_co = self._waiting.wait_for(self, timeout)
+        return result
+
+    async def wait_async(self, timeout: dt.timedelta | float | None = None) -> R_co:
+        """Do what `wait` does, from asyncio code."""
+        result: R_co = await self._waiting.wait_for_async(self, timeout)
+        return result
+
+    @property
+    def _waiting(self) -> Waiting:
+        bound: Waiting | None = self.__dict__.get("_app")
+        if bound is None:
+            raise JobOptionError(
+                f"job {self.id} cannot be waited for by itself, since it was not returned by an App that added it or "
+                f"looked it up; use App.jobs.wait({self.id})"
+            )
+        return bound
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_app"}
 
     @property
     def claim(self) -> Claim:
@@ -268,6 +316,8 @@ class Completion(NamedTuple):
     """Whether the job was asked to stop over its time limit."""
     ran: bool = True
     """Whether it was started; a job may go back, or be refused, before."""
+    result_json: str | None = None
+    """What its handler has returned, of a task that stores results."""
 
 
 def check_priority(priority: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from pgtasks.errors import JobOptionError, did_you_mean
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
 
     from pgtasks.connections import AsyncConnection, BlockingConnection
@@ -81,6 +81,8 @@ JOB_OPTIONS: Final = frozenset(
     ("job_key", "job_key_mode", "queue", "run_at", "delay", "priority", "max_attempts", "flags")
 )
 """The names of a job's options."""
+_LONGEST_STORED: Final = 1e9
+"""Seconds, 30 years, for which a result may be stored."""
 _DEFER_OPTIONS: Final = tuple(DeferOptions.__annotations__)
 
 
@@ -118,6 +120,8 @@ class TaskOptions:
     grace: float | None = None
     """Seconds that it has for that, before its process is killed; the setting `job_grace` by default, `math.inf`: for
     ever."""
+    store_result: float | bool = False
+    """Whether what the handler returns is stored, and for how many seconds; True: as the setting `result_ttl` says."""
     retry: RetryFunction | None = None
     """When a job that has failed is tried again: `Backoff(…)`, a list of delays, or a function of the attempt and the
     error; by default after exp(attempts) seconds, six hours at most."""
@@ -145,6 +149,18 @@ def check_grace(seconds: object) -> float:
     if not (number := _number("grace", seconds)) >= 0:
         raise JobOptionError(f"grace={number:g} must be at least 0 seconds; use math.inf to never kill a process")
     return number
+
+
+def check_store_result(value: object) -> float | bool:
+    """Return for how many seconds a task's results are stored, or whether, or raise `JobOptionError`."""
+    if isinstance(value, bool):
+        return value
+    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else _number("store_result", value)
+    if not 0 < seconds <= _LONGEST_STORED:
+        raise JobOptionError(
+            f"store_result={value!r} must be True, False, or how long: more than 0 and at most {_LONGEST_STORED:g} s"
+        )
+    return seconds
 
 
 def _number(what: str, value: object) -> float:

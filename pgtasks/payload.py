@@ -16,7 +16,7 @@ import json
 import operator
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import typing_extensions
 from pydantic import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
 """For all but models and what has a configuration of its own: bytes as base64; NaN is not made a null in silence."""
+AnyType = TypeVar("AnyType", bound="PayloadType")
 _MOST_PROBLEMS: Final = 5
 """How many mistakes one message tells."""
 
@@ -93,12 +94,18 @@ class PayloadType:
             if payload is not None:
                 self._check_plain(payload)
             return payload
-        given = {} if payload is None else payload
         try:
-            checked = self._model.model_validate({"payload": given}, extra=self._extra)
-        except ValidationError as error:
+            return self._written({} if payload is None else payload)
+        except PayloadError:
             if payload is None and self._takes_null():
                 return codec.NULL
+            raise
+
+    def _written(self, value: Any) -> Any:
+        """Check a value with the model; returns what JSON is to be made of."""
+        try:
+            checked = self._model.model_validate({"payload": value}, extra=self._extra)
+        except ValidationError as error:
             raise PayloadError(self._problems(error)) from None
         try:
             return checked.model_dump(mode="json", by_alias=True, warnings=False)["payload"]
@@ -175,7 +182,7 @@ class PayloadType:
         return f"{where} {what}{_not_a(detail['input'])}" if where else f"it {what}{_not_a(detail['input'])}"
 
 
-def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any]) -> PayloadType:
+def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any], kind: type[AnyType]) -> AnyType:
     """Return the type of payloads that one parameter gets whole.
 
     Args:
@@ -183,16 +190,17 @@ def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any]) 
         place: where its handler is defined, for messages.
         annotation: the parameter's annotation as it stands there.
         hint: returns the annotation with names resolved.
+        kind: the class of what is returned.
     """
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "") or str(annotation)
     if isinstance(annotation, types.GenericAlias):
         text = str(annotation)
     text = text.replace("typing.", "").replace(" ", "")
     if annotation is inspect.Parameter.empty or text in ("Any", "object"):
-        return PayloadType(task)
+        return kind(task)
     if text in _PLAIN:
-        return PayloadType(task, _PLAIN[text])
-    return PayloadType(task, model=lambda: _model(task, place, hint()))
+        return kind(task, _PLAIN[text])
+    return kind(task, model=lambda: _model(task, place, hint()))
 
 
 _PLAIN: Final[dict[str, type]] = {

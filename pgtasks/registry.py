@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Literal, Pa
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
-from pgtasks.options import TaskOptions, check_grace, check_timeout
+from pgtasks.options import TaskOptions, check_grace, check_store_result, check_timeout
 from pgtasks.retry import check_exceptions, check_retry
 from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator
 
     from pgtasks.context import JobContext
@@ -187,6 +188,7 @@ class TaskDecorator:
         expected: Exceptions = (),
         upgrade: Callable[[Any], Any] | None = None,
         invalid_payload: Literal["fail", "retry"] = "fail",
+        store_result: bool | dt.timedelta | float = False,
     ) -> Decorate: ...
 
     def __call__(self, handler: Any = None, /, **options: Any) -> Any:
@@ -227,6 +229,7 @@ _READINGS: Final[dict[str, Callable[[Any], object]]] = {
     "flags": check_flags,
     "timeout": check_timeout,
     "grace": check_grace,
+    "store_result": check_store_result,
     "retry": check_retry,
     "retry_on": functools.partial(check_exceptions, "retry_on"),
     "no_retry_on": functools.partial(check_exceptions, "no_retry_on"),

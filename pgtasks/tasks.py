@@ -79,13 +79,15 @@ class Task(Generic[X, P, R_co]):
         functools.update_wrapper(self, handler)
         self.name: str = options.name if options.name is not None else handler.__name__
         self.options = options
-        inspected = Handler(handler, self.name)
+        inspected = Handler(handler, self.name, stores_result=bool(options.store_result))
         self.inspected = inspected
         self.handler = handler
         self.run: Callable[..., Any] = inspected.run
         """Calls the handler with what it takes of a payload and a context."""
         self.payload = inspected.payload
         """The type of its payloads."""
+        self.result = inspected.result
+        """The type of what it returns."""
         self.place: str = inspected.place
         self.is_async: bool = inspected.is_async
         self.takes_payload: bool = inspected.takes_payload

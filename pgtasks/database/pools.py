@@ -34,7 +34,7 @@ from pgtasks.database.operation import Operation, run, run_async
 from pgtasks.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -61,8 +61,11 @@ class Database:
 
     def __init__(self, conninfo: str, *, max_connections: int = 10, application_name: str = "pgtasks") -> None:
         self.conninfo = complete_conninfo(conninfo, application_name)
+        self._application_name = application_name
         self.connections_made = 0
         """How many connections its pools have made so far."""
+        self.on_close: list[Callable[[], None]] = []
+        """What else is to be closed with it."""
         self.session_statements: Sequence[Query] = ()
         """What each connection of its pools begins with."""
         self._options: dict[str, Any] = {
@@ -81,6 +84,11 @@ class Database:
         os.register_at_fork(after_in_child=_Renewal(self))
         # The pool's threads would keep the interpreter waiting at its exit.
         weakref.finalize(self, _close_own, self._blocking)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other connections see what is done on its own: not so in the one transaction of a test."""
+        return True
 
     def make_room(self, connections: int) -> None:
         """Let each pool that is opened from now on hold so many connections, if it may not hold more."""
@@ -115,6 +123,24 @@ class Database:
         finally:
             await pool.putconn(connection)
 
+    def connect(self, conninfo: str | None = None) -> psycopg.Connection[Any]:
+        """Open a connection that belongs to no pool, to the database or to another address of it.
+
+        Raises:
+            DatabaseUnavailableError: it could not be opened.
+        """
+        where = self.conninfo if conninfo is None else complete_conninfo(conninfo, self._application_name)
+        try:
+            connection = PooledConnection.connect(where, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise explain(error, where) from error
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def run(self, operation: Operation[T], connection: psycopg.Connection[Any] | None = None) -> T:
         """Run `operation` on the given connection, in its transaction, or on one of the pool."""
         if connection is not None:
@@ -143,6 +169,8 @@ class Database:
 
     def close(self) -> None:
         """Close the pool for blocking code; those of event loops are closed by `aclose` in their loop."""
+        for close in self.on_close:
+            close()
         _close_own(self._blocking)
 
     def close_all(self) -> None:

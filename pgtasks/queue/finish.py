@@ -11,19 +11,31 @@ from pgtasks.job import OutcomeKind
 from pgtasks.queue.rows import job_from_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pgtasks.database import Row
     from pgtasks.job import Claim, Completion, Job, Outcome
     from pgtasks.sql import Statements
 
 
-def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completion]) -> Operation[dict[int, str]]:
+_CANCELS_KEPT = 3600.0
+"""Seconds for which it is kept that a job was cancelled for whose end somebody waits."""
+NOTHING_KEPT: Mapping[str, float] = {}
+"""For applications none of whose tasks stores results."""
+
+
+def finish_batch(
+    sql: Statements, worker_id: str, completions: Sequence[Completion], keep: Mapping[str, float] = NOTHING_KEPT
+) -> Operation[dict[int, str]]:
     """Write how jobs ended that `worker_id` ran: the quick way, which deletes at once what has succeeded.
+
+    `keep` has the seconds for which results are kept, of the tasks that store them.
 
     Returns:
         What `finish_jobs` does, and `left` for successes that could not be dealt with so; that function tells why.
     """
+    if keep and any(completion.job.task in keep for completion in completions):
+        return finish_and_keep(sql, worker_id, completions, keep)
     done = [completion.job for completion in completions if completion.outcome.kind is OutcomeKind.SUCCESS]
     successes = _array(job.id for job in done), _array(job.locked_micros for job in done)
     deleted = dict.fromkeys([job.id for job in done], "deleted")
@@ -34,8 +46,42 @@ def finish_batch(sql: Statements, worker_id: str, completions: Sequence[Completi
     if len(done) == len(completions):
         return Operation("finish_successes", sql.get("finish_successes"), (worker_id, *successes), decode)
     others = [completion for completion in completions if completion.outcome.kind is not OutcomeKind.SUCCESS]
+    if any(completion.outcome.kind is OutcomeKind.CANCEL for completion in others):
+        return finish_and_keep(sql, worker_id, completions, keep)
     ends = _ends([(completion.job.claim, completion.outcome) for completion in others])
     return Operation("finish_jobs", sql.get("finish_jobs"), (worker_id, *successes, *ends), decode)
+
+
+def finish_and_keep(
+    sql: Statements,
+    worker_id: str,
+    completions: Sequence[Completion],
+    keep: Mapping[str, float],
+    *,
+    quickly: bool = True,
+) -> Operation[dict[int, str]]:
+    """Do what `finish_batch` does, or `finish_jobs` unless `quickly`, and keep how some jobs have ended.
+
+    These are the jobs of the tasks in `keep`, and those that are cancelled while somebody waits for them, who could not
+    tell them from such that have succeeded.
+    """
+    done: list[Completion] = []
+    others: list[Completion] = []
+    for completion in completions:
+        simple = completion.outcome.kind is OutcomeKind.SUCCESS and completion.job.task not in keep
+        (done if quickly and simple else others).append(completion)
+    parameters = (
+        worker_id,
+        _array(completion.job.id for completion in done),
+        _array(completion.job.locked_micros for completion in done),
+        *_ends([(completion.job.claim, completion.outcome) for completion in others]),
+        [completion.job.task for completion in others],
+        [completion.result_json for completion in others],
+        [_kept_for(completion, keep) for completion in others],
+        [completion.job.task not in keep for completion in others],
+    )
+    deleted = dict.fromkeys([completion.job.id for completion in done], "deleted")
+    return Operation("finish_and_keep", sql.get("finish_and_keep"), parameters, lambda rows: deleted | dict(rows))
 
 
 class Advanced(NamedTuple):
@@ -82,6 +128,17 @@ def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:
     claim = job.claim
     parameters = (job.locked_by, claim.job_id, claim.locked_at, claim.keyed)
     return Operation("finish_in_transaction", sql.get("finish_in_transaction"), parameters, bool)
+
+
+def keep_result(sql: Statements, job: Job, result_json: str, seconds: float) -> Operation[None]:
+    """Keep for so many seconds what the handler of a job has returned, in the transaction that ends the job."""
+    parameters = (job.id, job.task, result_json, seconds)
+    return Operation("keep_result", sql.get("keep_result"), parameters, _none)
+
+
+def sweep_results(sql: Statements, limit: int) -> Operation[int]:
+    """Delete what has expired: `limit` results at most, whose number is returned, and what nobody waits for."""
+    return Operation("sweep_results", sql.get("sweep_results"), (limit,), _count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +197,21 @@ def _sweep_counts(rows: list[Row]) -> dict[str, int]:
     return dict(zip(("jobs", "queues", "restored_queues"), rows[0], strict=True))
 
 
+def _none(_rows: list[Row]) -> None:
+    return None
+
+
+def _count(rows: list[Row]) -> int:
+    return int(rows[0][0])
+
+
 def _advanced(rows: list[Row]) -> Advanced:
     ended = {row[16] for row in rows if row[17]}
     return Advanced(ended, [job_from_row(row, row[14], row[15]) for row in rows if row[0] is not None])
+
+
+def _kept_for(completion: Completion, keep: Mapping[str, float]) -> float | None:
+    return keep.get(completion.job.task, _CANCELS_KEPT if completion.outcome.kind is OutcomeKind.CANCEL else None)
 
 
 def _ends(ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:
@@ -154,6 +223,7 @@ def _ends(ends: Sequence[tuple[Claim, Outcome]]) -> tuple[object, ...]:
         [outcome.delay for _, outcome in ends],
         [outcome.payload_json for _, outcome in ends],
         [claim.keyed for claim, _ in ends],
+        [outcome.run_at for _, outcome in ends],
     )
 
 

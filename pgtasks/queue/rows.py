@@ -66,6 +66,9 @@ class AddedJobs(Sequence[Job]):
     To make them all takes as long as to send them, and memory; few callers look at any.
     """
 
+    app: object = None
+    """What the jobs are bound to, so that one can wait for their ends."""
+
     def __init__(self) -> None:
         self._parts: list[list[Job] | _Unkeyed] = []
         self._ends: list[int] = []
@@ -90,7 +93,9 @@ class AddedJobs(Sequence[Job]):
             return [self[position] for position in positions]
         number = bisect_right(self._ends, positions)
         part = self._parts[number]
-        return part[positions - self._ends[number] + len(part)]
+        job = part[positions - self._ends[number] + len(part)]
+        job.__dict__["_app"] = self.app
+        return job
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -177,6 +177,10 @@ class Settings(BaseSettings):
         description="Seconds that such a job has to stop before its process is killed, for tasks that set no `grace` "
         "of their own. `none`: it never is.",
     )
+    result_ttl: Annotated[Seconds, Field(gt=0, le=1e9)] = Field(
+        default=86_400.0,
+        description="Seconds for which the results of tasks with `store_result=True` are kept.",
+    )
     forbidden_flags: Annotated[Names, AfterValidator(lambda names: tuple(map(_flag, names)))] = Field(
         default=(), description="Flags whose jobs a worker leaves alone."
     )

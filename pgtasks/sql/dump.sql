@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 904590d52b8535d9
+-- functions: revision 1, digest 21c2fbfbe02b854d
 
 sequence job_queues_id_seq
 
@@ -80,6 +80,19 @@ table _pgtasks_progress unlogged
   constraint _pgtasks_progress_pkey PRIMARY KEY (job_id)
   CREATE UNIQUE INDEX _pgtasks_progress_pkey ON graphile_worker._pgtasks_progress USING btree (job_id)
 
+table _pgtasks_results
+  job_id bigint not null
+  task text
+  state text not null
+  value json
+  error text
+  finished_at timestamp with time zone not null default now()
+  expires_at timestamp with time zone not null
+  constraint _pgtasks_results_pkey PRIMARY KEY (job_id)
+  constraint _pgtasks_results_state_check CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text])))
+  CREATE INDEX _pgtasks_results_expires_at_idx ON graphile_worker._pgtasks_results USING btree (expires_at)
+  CREATE UNIQUE INDEX _pgtasks_results_pkey ON graphile_worker._pgtasks_results USING btree (job_id)
+
 table _pgtasks_staged_specs unlogged
   call_id uuid not null
   batch integer not null
@@ -88,6 +101,13 @@ table _pgtasks_staged_specs unlogged
   payloads json not null
   constraint _pgtasks_staged_specs_pkey PRIMARY KEY (call_id, batch)
   CREATE UNIQUE INDEX _pgtasks_staged_specs_pkey ON graphile_worker._pgtasks_staged_specs USING btree (call_id, batch)
+
+table _pgtasks_waits unlogged
+  job_id bigint not null
+  waiter_id uuid not null
+  until timestamp with time zone not null
+  constraint _pgtasks_waits_pkey PRIMARY KEY (job_id, waiter_id)
+  CREATE UNIQUE INDEX _pgtasks_waits_pkey ON graphile_worker._pgtasks_waits USING btree (job_id, waiter_id)
 
 table _pgtasks_workers
   id text not null
@@ -279,6 +299,14 @@ function _pgtasks_delete_held(worker_id text, ids bigint[], locked_ats bigint[],
   language plpgsql
   volatile
 
+function _pgtasks_ended_jobs(ids bigint[], created_ats timestamp with time zone[])
+  returns TABLE(id bigint, state text, task text, value json, error text)
+  language plpgsql
+  stable
+  set plan_cache_mode=force_generic_plan
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+
 function _pgtasks_find_cancellations(worker_ids text[])
   returns TABLE(worker_id text, job_id bigint, locked_at timestamp with time zone, task text, reason text)
   language sql
@@ -328,7 +356,7 @@ function _pgtasks_find_unused_tasks(among integer[], max_tasks integer)
   language plpgsql
   volatile
 
-function _pgtasks_finish_jobs(worker_id text, ids bigint[], locked_ats timestamp with time zone[], outcomes text[], last_errors text[], delays double precision[], payloads json[], had_keys boolean[], wait_for_locks boolean DEFAULT true)
+function _pgtasks_finish_jobs(worker_id text, ids bigint[], locked_ats timestamp with time zone[], outcomes text[], last_errors text[], delays double precision[], payloads json[], had_keys boolean[], wait_for_locks boolean DEFAULT true, run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[])
   returns TABLE(id bigint, state text)
   language plpgsql
   volatile
@@ -563,6 +591,11 @@ function _pgtasks_take_staged_specs(call_id uuid)
 
 function _pgtasks_task_ids(identifiers text[], register boolean)
   returns integer[]
+  language plpgsql
+  volatile
+
+function _pgtasks_tell_waiters(job_ids bigint[])
+  returns void
   language plpgsql
   volatile
 

@@ -192,6 +192,11 @@ class _Lent(Database):
         except JobOptionError:  # which is raised again, if it is for neither
             self.is_blocking = False
 
+    @property
+    def is_shared(self) -> bool:
+        """Nobody sees what is done there."""
+        return False
+
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """Lend it to blocking code."""

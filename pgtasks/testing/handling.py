@@ -26,8 +26,15 @@ from pgtasks.worker.calling import (
     read_job,
 )
 from pgtasks.worker.decisions import read_decision
+from pgtasks.worker.keeping import kept_by_task, result_json
 from pgtasks.worker.limits import limits_of
-from pgtasks.worker.transactions import async_job_transaction, job_transaction, undo_unless_success
+from pgtasks.worker.transactions import (
+    async_job_transaction,
+    job_transaction,
+    keep_in_async_transaction,
+    keep_in_transaction,
+    undo_unless_success,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -55,6 +62,8 @@ class JobRun:
     """What it has reported by `ctx.progress`: done, total and note of each call."""
     written: bool = field(default=False, repr=False)
     """Whether the job's own transaction has ended it."""
+    result_json: str | None = field(default=None, repr=False)
+    """What is stored of what it has returned, if its task stores that."""
 
 
 def handle(app: App, job: Job, *, stored: bool) -> JobRun:
@@ -99,7 +108,7 @@ class _Here:
 
 def _handle(app: App, job: Job, stored: bool) -> JobRun:
     task = app.registry[job.task]
-    here, outcome, seen, value = _Here(app, task), SUCCESS, job, None
+    here, outcome, seen, value, kept = _Here(app, task), SUCCESS, job, None, None
     running.set(here)
     enter_job(job)
     try:
@@ -109,16 +118,20 @@ def _handle(app: App, job: Job, stored: bool) -> JobRun:
             with app.hooks.wrap("job_context", job=seen, task=task):
                 value = call(task, arguments(task, seen, payload, here, connection))
             outcome = outcome_of_result(task, seen, payload, value, app.codec)
+            if outcome is SUCCESS and task.options.store_result:
+                kept = result_json(task, value, app.codec)
             if connection is not None:
                 undo_unless_success(outcome)
+                if kept is not None and stored:
+                    keep_in_transaction(app, connection, job, kept, kept_by_task(app)[task.name])
     except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
         return _failed(task, seen, error, here)
-    return _ended(task, seen, outcome, value, here)
+    return _ended(task, seen, outcome, value, here, kept)
 
 
 async def _handle_async(app: App, job: Job, stored: bool) -> JobRun:
     task = app.registry[job.task]
-    here, outcome, seen, value = _Here(app, task), SUCCESS, job, None
+    here, outcome, seen, value, kept = _Here(app, task), SUCCESS, job, None, None
     running.set(here)
     enter_job(job)
     try:
@@ -128,11 +141,15 @@ async def _handle_async(app: App, job: Job, stored: bool) -> JobRun:
             with app.hooks.wrap("job_context", job=seen, task=task):
                 value = await call_async(task, arguments(task, seen, payload, here, connection))
             outcome = outcome_of_result(task, seen, payload, value, app.codec)
+            if outcome is SUCCESS and task.options.store_result:
+                kept = result_json(task, value, app.codec)
             if connection is not None:
                 undo_unless_success(outcome)
+                if kept is not None and stored:
+                    await keep_in_async_transaction(app, connection, job, kept, kept_by_task(app)[task.name])
     except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
         return _failed(task, seen, error, here)
-    return _ended(task, seen, outcome, value, here)
+    return _ended(task, seen, outcome, value, here, kept)
 
 
 @contextmanager
@@ -159,9 +176,9 @@ async def _transaction_async(app: App, job: Job, task: AnyTask, stored: bool) ->
             yield connection
 
 
-def _ended(task: AnyTask, job: Job, outcome: Outcome, value: Any, here: _Here) -> JobRun:
+def _ended(task: AnyTask, job: Job, outcome: Outcome, value: Any, here: _Here, kept: str | None) -> JobRun:
     written = task.options.transactional and outcome is SUCCESS
-    return JobRun(job, outcome, value, progress=tuple(here.progress), written=written)
+    return JobRun(job, outcome, value, progress=tuple(here.progress), written=written, result_json=kept)
 
 
 def _failed(task: AnyTask, job: Job, error: BaseException, here: _Here) -> JobRun:

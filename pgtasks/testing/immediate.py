@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgtasks.app import App
 from pgtasks.codec import encode
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import JobWaitTimeoutError, PgtasksError
 from pgtasks.job import OutcomeKind
 from pgtasks.queue.bulk import Rules
 from pgtasks.queue.rows import DEFAULT_MAX_ATTEMPTS
+from pgtasks.queue.waits import End
 from pgtasks.testing.elsewhere import is_in_loop
 from pgtasks.testing.handling import JobRun, handle, handle_async
 from pgtasks.testing.making import make_job
@@ -33,6 +34,11 @@ _DEEPEST: Final = 50
 """How many jobs may run inside of each other."""
 _LONGEST_DELAY: Final = 3e9
 """Seconds, about a hundred years."""
+_STATES: Final = {
+    OutcomeKind.SUCCESS: "succeeded",
+    OutcomeKind.CANCEL: "cancelled",
+    OutcomeKind.FAIL: "failed",
+}
 _depth: Final[ContextVar[int]] = ContextVar("pgtasks_eager_depth", default=0)
 
 
@@ -87,14 +93,14 @@ class _Eager:
 
     def add_spec(self, app: App, spec: JobSpec, connection: Any = None, *, notify: bool = True) -> Job:
         """Add one job."""
-        job = self._job(app.outgoing.spec(spec))
+        job = self._job(app, app.outgoing.spec(spec))
         self._tell(app, [job])
         self._run(app, job)
         return job
 
     async def add_spec_async(self, app: App, spec: JobSpec, connection: Any = None, *, notify: bool = True) -> Job:
         """Add one job."""
-        job = self._job(app.outgoing.spec(spec))
+        job = self._job(app, app.outgoing.spec(spec))
         self._tell(app, [job])
         await self._run_async(app, job)
         return job
@@ -131,15 +137,15 @@ class _Eager:
         for number, job in enumerate(app.outgoing.jobs(given, template)):
             spec = rules.spec_of(job, number)
             specs.append(spec if spec is job else replace(spec, payload=job))
-        added = [self._job(spec) for spec in specs]
+        added = [self._job(app, spec) for spec in specs]
         self._tell(app, added)
         return added
 
-    def _job(self, spec: JobSpec) -> Job:
-        """Return the job as it would be added."""
+    def _job(self, app: App, spec: JobSpec) -> Job:
+        """Return the job as it would be added, to be waited for as if it had been."""
         now = dt.datetime.now(dt.UTC)
         delay = dt.timedelta(seconds=min(spec.delay_seconds or 0, _LONGEST_DELAY))
-        return make_job(
+        job = make_job(
             spec.task,
             id=next(self._ids),
             payload_json="{}" if spec.payload is None else encode(spec.payload, f"payload of task {spec.task!r}"),
@@ -155,6 +161,8 @@ class _Eager:
             locked_at=None,
             locked_by=None,
         )
+        job.__dict__["_app"] = _Ends(app, self.jobs)
+        return job
 
     def _tell(self, app: App, jobs: Sequence[Job]) -> None:
         if app.outgoing.after is not None:
@@ -194,6 +202,26 @@ class _Eager:
             raise run.error
         if run.outcome.kind in (OutcomeKind.RETRY, OutcomeKind.SNOOZE):
             self.jobs.later.append(run.job)
+
+
+class _Ends:
+    """What gives the results of jobs that have run already."""
+
+    def __init__(self, app: App, jobs: EagerJobs) -> None:
+        self._app = app
+        self._jobs = jobs
+
+    def wait_for(self, job: Job, timeout: dt.timedelta | float | None) -> Any:
+        """Return a job's result."""
+        run = next((run for run in self._jobs.runs if run.job.id == job.id), None)
+        if run is None or run.outcome.kind not in _STATES:
+            raise JobWaitTimeoutError(f"job {job.id} has not ended: in eager mode no job runs at a later time")
+        value = None if run.result_json is None else run.result_json.encode()
+        return self._app.result_of(End(job.id, _STATES[run.outcome.kind], job.task, value, run.outcome.error))
+
+    async def wait_for_async(self, job: Job, timeout: dt.timedelta | float | None) -> Any:
+        """Do what `wait_for` does."""
+        return self.wait_for(job, timeout)
 
 
 def _in_thread(coroutine: Coroutine[Any, Any, JobRun]) -> JobRun:

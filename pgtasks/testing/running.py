@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pgtasks.app import App, current_app
 from pgtasks.database import Operation
 from pgtasks.errors import PgtasksError, did_you_mean
-from pgtasks.job import RETURN
+from pgtasks.job import RETURN, Completion
 from pgtasks.queue.claim import claim_jobs
-from pgtasks.queue.finish import finish_jobs
+from pgtasks.queue.finish import finish_and_keep, finish_jobs
 from pgtasks.tasks import Task
 from pgtasks.testing.clock import move_time, next_due, seconds_of
 from pgtasks.testing.deferred import name_of
 from pgtasks.testing.elsewhere import is_in_loop, outliving_errors, outliving_errors_async, use_connection
 from pgtasks.testing.handling import handle, handle_async
+from pgtasks.worker.keeping import kept_by_task
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -220,7 +221,8 @@ def _steps(app: App, plan: _Plan) -> _Steps:
         run: JobRun = yield job
         state = "deleted"
         if not run.written:
-            states = yield finish_jobs(app.statements, plan.worker_id, [(job.claim, run.outcome)])
+            end = Completion(job, run.outcome, result_json=run.result_json)
+            states = yield finish_and_keep(app.statements, plan.worker_id, [end], kept_by_task(app), quickly=False)
             state = states.get(job.id, "lost")
         runs.append(replace(run, state=state))
         if run.error is not None and (plan.raise_errors or isinstance(run.error, _ALWAYS_RAISED)):

@@ -17,18 +17,20 @@ a while.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pgtasks.job import SUCCESS, Outcome, OutcomeKind
 from pgtasks.logs import get_logger
-from pgtasks.queue.finish import finish_batch, finish_jobs
+from pgtasks.queue.finish import NOTHING_KEPT, finish_and_keep, finish_batch, finish_jobs
 from pgtasks.worker.failure import summary_of, trace_of
 from pgtasks.worker.link import took_too_long
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgtasks.job import Claim, Completion
     from pgtasks.worker.link import DatabaseLink
@@ -45,6 +47,7 @@ _BUSY_SECONDS = 0.05
 """How long to leave a job alone whose row somebody else has locked."""
 _REFUSED_SECONDS = 30.0
 """How long to leave a job alone whose end was refused."""
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 class Queues(Protocol):
@@ -58,7 +61,10 @@ class Queues(Protocol):
 
 
 class Completer:
-    """Writes completions; calls `on_ends` with them and their jobs' states, and then `on_written`."""
+    """Writes completions; calls `on_ends` with them and their jobs' states, and then `on_written`.
+
+    `keep` has the seconds for which results are kept, of the tasks that store them.
+    """
 
     def __init__(
         self,
@@ -66,8 +72,10 @@ class Completer:
         on_written: Callable[[list[Completion]], None],
         queues: Queues,
         on_ends: Callable[[Sequence[tuple[Completion, str | None]]], None] | None = None,
+        keep: Mapping[str, float] = NOTHING_KEPT,
     ) -> None:
         self._link = link
+        self._keep = keep
         self._on_ends = on_ends
         self._queues = queues
         self._on_written = on_written
@@ -168,7 +176,9 @@ class Completer:
             return {}, 1
         sql, worker_id = self._link.statements, self._link.worker_id
         if quickly:
-            operation = finish_batch(sql, worker_id, batch)
+            operation = finish_batch(sql, worker_id, batch, self._keep)
+        elif self._keep or any(one.outcome.kind is OutcomeKind.CANCEL for one in batch):
+            operation = finish_and_keep(sql, worker_id, batch, self._keep, quickly=False)
         else:
             operation = finish_jobs(sql, worker_id, [(one.job.claim, one.outcome) for one in batch])
         try:
@@ -225,12 +235,15 @@ def _as_accepted(completion: Completion, state: str | None) -> Completion:
 
 
 def _in_ascii(completion: Completion) -> Completion | None:
-    """Return a completion with its error as a database of any encoding can store it, or None if it is so already."""
-    error = completion.outcome.error
-    if error is None or error.isascii():
+    """Return a completion as a database of any encoding can store its texts, or None if it is so already."""
+    error, result = completion.outcome.error, completion.result_json
+    if (error is None or error.isascii()) and (result is None or result.isascii()):
         return None
-    plain = error.encode("ascii", "backslashreplace").decode()
-    return completion._replace(outcome=replace(completion.outcome, error=plain))
+    if error is not None:
+        error = error.encode("ascii", "backslashreplace").decode()
+    # What is not ASCII in JSON stands in its strings.
+    result = result and _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], result)
+    return completion._replace(outcome=replace(completion.outcome, error=error), result_json=result)
 
 
 def _report(completion: Completion, state: str | None, *, retried: bool) -> None:

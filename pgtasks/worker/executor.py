@@ -33,8 +33,15 @@ from pgtasks.worker.calling import (
     outcome_of_result,
     read_job,
 )
+from pgtasks.worker.keeping import kept_by_task, result_json
 from pgtasks.worker.limits import LimitedRun, Run, cancel_soon, limits_of
-from pgtasks.worker.transactions import async_job_transaction, job_transaction, undo_unless_success
+from pgtasks.worker.transactions import (
+    async_job_transaction,
+    job_transaction,
+    keep_in_async_transaction,
+    keep_in_transaction,
+    undo_unless_success,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -85,6 +92,7 @@ class Executor:
         self._context = contextvars.copy_context()
         self._hooks = hooks
         self._codec = app.codec
+        self._keep = kept_by_task(app)
         self._on_started = hooks.observer("job_started")
         self._on_timeout = hooks.observer("job_timed_out")
         self._wraps = hooks.has("job_context")
@@ -262,6 +270,7 @@ class Executor:
 
     def _run_plain(self, job: Job, task: AnyTask, run: Run) -> Completion:
         transactional = task.options.transactional
+        kept = None
         enter_job(job)
         began = time.monotonic()
         try:
@@ -273,11 +282,15 @@ class Executor:
             else:
                 result = self._call(seen, task, arguments(task, seen, payload, run))
                 outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
+                if self._keep and outcome is SUCCESS and job.task in self._keep:
+                    kept = result_json(task, result, self._codec)
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
             return self._failure(job, task, run, error, began)
         if run.deadline is not None:
             run.end()
-        return Completion(job, outcome, time.monotonic() - began, transactional and outcome is SUCCESS, began)
+        written = transactional and outcome is SUCCESS
+        completion = Completion(job, outcome, time.monotonic() - began, written, began)
+        return completion if kept is None else completion._replace(result_json=kept)
 
     def _run_in_transaction(self, job: Job, task: AnyTask, payload: Any, run: Run) -> Outcome:
         outcome = SUCCESS
@@ -287,6 +300,9 @@ class Executor:
             if result is not None:
                 outcome = self._outcome_of(task, job, payload, result)
                 undo_unless_success(outcome)
+            if job.task in self._keep:
+                kept = result_json(task, result, self._codec)
+                keep_in_transaction(self._app, connection, job, kept, self._keep[job.task])
         return outcome
 
     def _failure(self, job: Job, task: AnyTask, run: Run, error: BaseException, began: float) -> Completion:
@@ -326,6 +342,7 @@ class Executor:
 
     async def _run_async(self, slot: int, job: Job, task: AnyTask, run: Run) -> None:
         transactional = task.options.transactional
+        kept = None
         enter_job(job)
         began = time.monotonic()
         try:
@@ -338,13 +355,16 @@ class Executor:
                 given = arguments(task, seen, payload, run)
                 result = await (self._call_async(seen, task, given) if self._hooked else call_async(task, given))
                 outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
+                if self._keep and outcome is SUCCESS and job.task in self._keep:
+                    kept = result_json(task, result, self._codec)
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
             self._end(slot, self._failure(job, task, run, error, began))
             return
         if run.deadline is not None:
             run.end()
         written = transactional and outcome is SUCCESS
-        self._end(slot, Completion(job, outcome, time.monotonic() - began, written, began))
+        completion = Completion(job, outcome, time.monotonic() - began, written, began)
+        self._end(slot, completion if kept is None else completion._replace(result_json=kept))
 
     async def _run_in_async_transaction(self, job: Job, task: AnyTask, payload: Any, run: Run) -> Outcome:
         outcome = SUCCESS
@@ -354,6 +374,9 @@ class Executor:
             if result is not None:
                 outcome = self._outcome_of(task, job, payload, result)
                 undo_unless_success(outcome)
+            if job.task in self._keep:
+                kept = result_json(task, result, self._codec)
+                await keep_in_async_transaction(self._app, connection, job, kept, self._keep[job.task])
         return outcome
 
     def _end(self, slot: int | None, completion: Completion) -> None:

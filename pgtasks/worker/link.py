@@ -42,6 +42,7 @@ _HOUSEKEEPING = frozenset(
         "report_progress",
         "restore_names",
         "sweep_cancellations",
+        "sweep_results",
         "sweep_stale_locks",
         "unknown_tasks",
     }

@@ -32,6 +32,7 @@ from pgtasks.worker.decisions import Decisions
 from pgtasks.worker.ending import end_tasks
 from pgtasks.worker.executor import Executor
 from pgtasks.worker.heartbeats import HeartbeatWatch
+from pgtasks.worker.keeping import kept_by_task
 from pgtasks.worker.link import Backoff, DatabaseLink
 from pgtasks.worker.member import this_host
 from pgtasks.worker.planning import ForbiddenFlagsCache, Planner
@@ -133,7 +134,11 @@ class WorkerProcess:
         app.on_look = partial(self._loop.call_soon_threadsafe, self._claimer.look_again)
         self._cancelling = Cancelling(self._link, self._executor, self._withdraw, self._cancelled)
         self._completer = Completer(
-            self._link, self._written, self._claimer, self._ends.tell if self._ends.active else None
+            self._link,
+            self._written,
+            self._claimer,
+            self._ends.tell if self._ends.active else None,
+            kept_by_task(app),
         )
         self._heartbeats = HeartbeatWatch(
             slots, settings.stale_after, on_lost=self._suspend, on_restored=self._claimer.resume

@@ -23,11 +23,13 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "claim_jobs": 30.0,
     "finish_jobs": 30.0,
     "finish_successes": 30.0,
+    "finish_and_keep": 30.0,
     "advance_queues": 30.0,
     "release_worker": 30.0,
     "recover_worker": 30.0,
     # The end of a job's own transaction, which has what time the job has.
     "finish_in_transaction": None,
+    "keep_result": None,
     # Of use for a moment; it gives up by itself where it would have to wait for a lock.
     "report_progress": 5.0,
     # Looks.
@@ -40,6 +42,7 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "restore_names": 60.0,
     "sweep_cancellations": 60.0,
     "sweep_stale_locks": 120.0,
+    "sweep_results": 60.0,
 }
 """Seconds by the statement's name, or None for no limit here; the tests compare it with what the worker uses."""
 

@@ -17,7 +17,7 @@ import psycopg
 
 from pgtasks.database import run, run_async
 from pgtasks.job import SUCCESS
-from pgtasks.queue.finish import finish_in_transaction
+from pgtasks.queue.finish import finish_in_transaction, keep_result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -48,6 +48,18 @@ async def async_job_transaction(app: App, job: Job) -> AsyncIterator[psycopg.Asy
     async with app.async_connection() as connection, connection.transaction():
         yield connection
         _expect_held(job, await run_async(connection, finish_in_transaction(app.statements, job)))
+
+
+def keep_in_transaction(app: App, connection: psycopg.Connection[Any], job: Job, result: str, seconds: float) -> None:
+    """Store a job's result, as JSON, in its own transaction."""
+    run(connection, keep_result(app.statements, job, result, seconds))
+
+
+async def keep_in_async_transaction(
+    app: App, connection: psycopg.AsyncConnection[Any], job: Job, result: str, seconds: float
+) -> None:
+    """Do what `keep_in_transaction` does."""
+    await run_async(connection, keep_result(app.statements, job, result, seconds))
 
 
 def undo_unless_success(outcome: Outcome) -> None:

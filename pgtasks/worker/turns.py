@@ -34,7 +34,8 @@ class Turns:
             return False
         began = self._began.setdefault(queue, now - completion.seconds)
         succeeded = completion.outcome.kind is OutcomeKind.SUCCESS and not completion.written
-        if succeeded and now - began < max(TURN_SECONDS, pause):
+        # Where jobs are ended and the next ones taken, no results are written.
+        if succeeded and completion.result_json is None and now - began < max(TURN_SECONDS, pause):
             return True
         self.end(queue)
         return False

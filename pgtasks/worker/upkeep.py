@@ -12,7 +12,7 @@ from pgtasks.errors import did_you_mean
 from pgtasks.logs import get_logger
 from pgtasks.queue.cancel import sweep_cancellations
 from pgtasks.queue.claim import find_unknown_tasks, restore_names
-from pgtasks.queue.finish import sweep_stale_locks
+from pgtasks.queue.finish import sweep_results, sweep_stale_locks
 from pgtasks.queue.migrate import KNOWN_REFERENCE_REVISION
 from pgtasks.sql import steps
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = get_logger("pgtasks.worker")
 
 _SWEEP_SECONDS = (480.0, 600.0)
+_SWEEP_RESULTS = 10_000
+"""Expired results to delete in one statement."""
 _UNKNOWN_SECONDS = 60.0
 _RESTORE_SECONDS = 20.0
 _RESTORE_AGE_SECONDS = 60.0
@@ -31,7 +33,7 @@ _SCHEMA_SECONDS = 60.0
 
 
 async def sweep_now_and_then(link: DatabaseLink) -> None:
-    """Clear locks that are older than four hours, and what is left of cancelled jobs, every eight to ten minutes."""
+    """Clear old locks, what is left of cancelled jobs, and results that have expired, every eight to ten minutes."""
     while True:
         with link.forgiving("sweep_stale_locks"):
             cleared = await link.attempt(sweep_stale_locks(link.statements))
@@ -40,6 +42,9 @@ async def sweep_now_and_then(link: DatabaseLink) -> None:
         with link.forgiving("sweep_cancellations"):
             if removed := await link.attempt(sweep_cancellations(link.statements)):
                 log.info("cancelled_jobs_removed", jobs=removed)
+        with link.forgiving("sweep_results"):
+            while await link.attempt(sweep_results(link.statements, _SWEEP_RESULTS)) == _SWEEP_RESULTS:
+                pass
         await asyncio.sleep(random.uniform(*_SWEEP_SECONDS))  # noqa: S311 - jitter
 
 

@@ -14,6 +14,7 @@ from pgtasks import (
     App,
     JobContext,
     JobOptionError,
+    JobWaitTimeoutError,
     PayloadError,
     PgtasksError,
     Registry,
@@ -48,7 +49,7 @@ def mail(*, to: str, number: uuid.UUID | None = None) -> None:
     seen.append((to, number, threading.get_ident()))
 
 
-@task(name="eager_sign_up", queue="people")
+@task(name="eager_sign_up", queue="people", store_result=True)
 async def sign_up(payload: dict[str, Any], ctx: JobContext) -> str:
     await asyncio.sleep(0)
     seen.append((payload, ctx.job.queue, ctx.attempt))
@@ -86,6 +87,13 @@ def test_a_job_runs_before_defer_returns_with_what_a_worker_would_give_it(pgtask
         ("eager_mail", None),
         ("eager_sign_up", "welcome"),
     ]
+
+
+def test_jobs_that_have_run_can_be_waited_for(pgtasks_eager: EagerJobs) -> None:
+    assert sign_up.defer({"to": "bob"}).wait() == "welcome"
+    assert mail.defer({"to": "bob"}).wait() is None
+    with pytest.raises(JobWaitTimeoutError, match="in eager mode no job runs at a later time"):
+        mail.defer({"to": "bob"}, delay=60).wait()
 
 
 def test_from_asyncio_code_it_runs_in_the_event_loop_or_in_a_thread(pgtasks_eager: EagerJobs) -> None:

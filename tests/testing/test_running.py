@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgtasks import App, JobContext, PayloadError, PgtasksError, Registry, Retry, Snooze, current_job, task
+from pgtasks import (
+    App,
+    JobContext,
+    JobWaitTimeoutError,
+    PayloadError,
+    PgtasksError,
+    Registry,
+    Retry,
+    Snooze,
+    current_job,
+    task,
+)
 from pgtasks.plugins import hookimpl
-from pgtasks.testing import advance, assert_deferred, deferred_jobs, run_jobs, run_jobs_async
+from pgtasks.testing import advance, assert_deferred, deferred_jobs, run_jobs, run_jobs_async, use_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +53,7 @@ async def sign_up(payload: str, ctx: JobContext) -> None:
     seen.append((payload, ctx.job.id))
 
 
-@task(name="running_charge", max_attempts=3, retry=[60, 600])
+@task(name="running_charge", max_attempts=3, retry=[60, 600], store_result=True)
 def charge(payload: int) -> int:
     seen.append(payload)
     if payload < 0:
@@ -190,6 +201,19 @@ def test_jobs_in_the_transaction_of_the_test_run_in_it(pgtasks_jobs: App, pgtask
         assert run_jobs() == []  # where nothing is committed
         connection.rollback()
     assert deferred_jobs() == []
+
+
+def test_results_of_jobs_that_have_run_can_be_had(pgtasks_jobs: App, pgtasks_database: str) -> None:
+    job = charge.defer(5)
+    run_jobs()
+    assert job.wait(10) == 5
+    with psycopg.connect(pgtasks_database) as connection, use_connection(connection):
+        job = charge.defer(6)
+        with pytest.raises(JobWaitTimeoutError, match="use run_jobs first"):
+            job.wait()
+        run_jobs()
+        assert job.wait() == 6
+        connection.rollback()
 
 
 def test_jobs_run_from_asyncio_code_in_its_event_loop_and_in_its_transaction(

@@ -40,6 +40,7 @@ METHODS = [
     "workers",
     "progress",
     "cleanup",
+    "wait",
 ]
 
 
@@ -125,6 +126,7 @@ def test_signatures_are_those_of_the_definitions_without_what_is_inside(app: App
         "workers": "(limit: 'int' = 1000, *, …) -> 'list[WorkerInfo]'",
         "progress": "(job_ids: 'Iterable[int] | None' = None, *, limit: 'int' = 10000, …) -> 'list[JobProgress]'",
         "cleanup": "(*operations: 'CleanupOperation', limit: 'int' = 10000, …) -> 'CleanupResult'",
+        "wait": "(job_id: 'int', timeout: 'dt.timedelta | float | None' = None) -> 'Any'",
     }
 
 

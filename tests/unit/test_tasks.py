@@ -217,8 +217,8 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
             {"cron": "* * * * *"},
             (
                 "@task has no option 'cron'; "
-                "it has name, queue, priority, max_attempts, flags, transactional, timeout, grace, retry, retry_on, "
-                "no_retry_on, expected, upgrade, invalid_payload"
+                "it has name, queue, priority, max_attempts, flags, transactional, timeout, grace, store_result, "
+                "retry, retry_on, no_retry_on, expected, upgrade, invalid_payload"
             ),
         ),
         ({"priority": 40000}, "@task: priority=40000 is out of range: it must be from -32768 to 32767"),

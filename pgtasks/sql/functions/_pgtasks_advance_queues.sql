@@ -122,6 +122,9 @@ begin
     left join unnest(v_kept_queue_ids) as kept (id) on kept.id = held.id
     where job_queues.id = any(array[held.id]);
   end if;
+  if exists (select from {gw}._pgtasks_waits) then
+    perform {gw}._pgtasks_tell_waiters(v_ended_ids);
+  end if;
 
   return query
     with claimed as (

@@ -10,6 +10,7 @@
 --                return   it was not started: as it was before
 --   last_errors  what is stored as last_error, or the reason of a cancel
 --   delays       seconds
+--   run_ats      when a retried or snoozed job runs again, in place of `delay`
 --   had_keys     whether the job had a key when it was claimed; null if not known
 --
 -- For a trigger on the jobs a cancelled one is deleted like one that has succeeded. So for as long as jobs are deleted, the
@@ -36,7 +37,8 @@ create or replace function {gw}._pgtasks_finish_jobs(
   delays double precision[],
   payloads json[],
   had_keys boolean[],
-  wait_for_locks boolean = true
+  wait_for_locks boolean = true,
+  run_ats timestamptz[] = null
 )
 returns table (id bigint, state text)
 language plpgsql
@@ -220,6 +222,7 @@ begin
           else jobs.attempts
         end,
         run_at = case
+          when done.outcome in ('retry', 'snooze') and done.run_at is not null then done.run_at
           when done.outcome = 'retry' and done.delay is null
             then greatest(now(), jobs.run_at) + make_interval(secs => exp(least(greatest(jobs.attempts, 0), 10)))
           when done.outcome in ('retry', 'snooze')
@@ -240,8 +243,9 @@ begin
           _pgtasks_finish_jobs.outcomes,
           _pgtasks_finish_jobs.last_errors,
           _pgtasks_finish_jobs.delays,
-          _pgtasks_finish_jobs.payloads
-        ) as done (id, locked_at, outcome, last_error, delay, payload)
+          _pgtasks_finish_jobs.payloads,
+          _pgtasks_finish_jobs.run_ats
+        ) as done (id, locked_at, outcome, last_error, delay, payload, run_at)
         where done.outcome not in ('success', 'cancel') and done.id = any(v_held_ids)
         order by done.id
       ) as done
@@ -276,6 +280,14 @@ begin
 
   if v_queue_ids is not null then
     perform {gw}._pgtasks_free_queues(_pgtasks_finish_jobs.worker_id, v_queue_ids, v_locked_ats);
+  end if;
+
+  if exists (select from {gw}._pgtasks_waits) then
+    perform {gw}._pgtasks_tell_waiters(array(
+      select ended.id
+      from unnest(v_ended_ids, v_states) as ended (id, state)
+      where ended.state in ('deleted', 'failed')
+    ));
   end if;
 
   if v_returned > 0 then

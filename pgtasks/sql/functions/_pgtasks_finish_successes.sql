@@ -22,6 +22,9 @@ begin
   if cardinality(array_remove(v_queue_ids, null)) > 0 then
     perform {gw}._pgtasks_free_queues(_pgtasks_finish_successes.worker_id, v_queue_ids, v_locked_ats);
   end if;
+  if exists (select from {gw}._pgtasks_waits) then
+    perform {gw}._pgtasks_tell_waiters(v_ended_ids);
+  end if;
 
   if cardinality(v_ended_ids) = cardinality(_pgtasks_finish_successes.ids) then
     return null;

@@ -1,0 +1,42 @@
+-- As finish_jobs, and keeps how jobs have ended: the arrays after run_ats, which belong to the others by position, with
+-- null seconds for a job of which nothing is kept, and whether that is done only if somebody waits for it.
+with ended as materialized (
+    select
+        id, state
+    from
+        {gw}._pgtasks_finish_jobs(
+            $1::text, $4::bigint[], $5::timestamptz[], $6::text[], $7::text[], $8::double precision[], $9::json[],
+            $10::boolean[], wait_for_locks => false, run_ats => $11::timestamptz[]
+        )
+),
+kept as (
+    insert into {gw}._pgtasks_results as results (job_id, task, state, value, error, expires_at)
+    select
+        ended.id, told.task,
+        case
+            when ended.state = 'failed' then 'failed'
+            when told.outcome = 'success' then 'succeeded'
+            else 'cancelled'
+        end,
+        told.value, told.error, now() + make_interval(secs => told.seconds)
+    from
+        ended
+        join unnest(
+            $4::bigint[], $6::text[], $7::text[], $12::text[], $13::json[], $14::double precision[], $15::boolean[]
+        ) as told (id, outcome, error, task, value, seconds, if_awaited) on told.id = ended.id
+    where
+        ended.state in ('deleted', 'failed')
+        and told.seconds is not null
+        and (
+            not told.if_awaited
+            or exists (select from {gw}._pgtasks_waits as waits where waits.job_id = ended.id)
+        )
+    on conflict (job_id) do update
+    set
+        task = excluded.task, state = excluded.state, value = excluded.value, error = excluded.error,
+        finished_at = excluded.finished_at, expires_at = excluded.expires_at
+)
+select
+    unnest({gw}._pgtasks_finish_successes($1::text, $2::text::bigint[], $3::text::bigint[])), 'left'
+union all
+select id, state from ended

@@ -1,0 +1,41 @@
+"""What handlers return, on its way to the database: of tasks that store results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgtasks.errors import PayloadError
+from pgtasks.job import Outcome, OutcomeKind
+from pgtasks.worker.calling import InvalidPayload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pgtasks.app import App
+    from pgtasks.hookdata import PayloadCodec
+    from pgtasks.tasks import AnyTask
+
+
+class InvalidResult(InvalidPayload):
+    """What a handler has returned cannot be stored. Another attempt would most likely return the same."""
+
+
+def kept_by_task(app: App) -> Mapping[str, float]:
+    """Return for how many seconds results are kept, of the tasks that store them."""
+    usual = app.settings.result_ttl
+    stores = {task.name: task.options.store_result for task in app.registry}
+    return {name: usual if store is True else float(store) for name, store in stores.items() if store is not False}
+
+
+def result_json(task: AnyTask, result: Any, codec: PayloadCodec | None) -> str:
+    """Return what is stored for what a handler has returned.
+
+    Raises:
+        InvalidResult: that is none of what can be.
+    """
+    try:
+        text = task.result.write(result)
+    except PayloadError as error:
+        raise InvalidResult(Outcome(OutcomeKind.FAIL, f"the result cannot be stored: {error}")) from None
+    return text if codec is None else codec.encode(text)
