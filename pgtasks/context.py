@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from pgtasks.errors import TaskDefinitionError
 from pgtasks.job import Job
@@ -13,6 +13,7 @@ from pgtasks.logs import get_logger
 from pgtasks.logs.context import current_record
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     import psycopg
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from pgtasks.errors import JobAbortedError
     from pgtasks.options import AsyncDeferOptions, DeferOptions
     from pgtasks.settings import Settings
-    from pgtasks.tasks import Task
+    from pgtasks.tasks import AnyTask, Keys, Task
 
 _log = get_logger("pgtasks.task")
+
+X = TypeVar("X")
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+V = TypeVar("V")
 
 
 class Abort:
@@ -208,7 +214,29 @@ class JobContext:
         """
         self._runner.report_progress(self.job, done, total, note)
 
-    def defer(self, task: Task[Any, ..., Any], payload: Any = None, /, **options: Unpack[DeferOptions]) -> Job:
+    @overload
+    def defer(
+        self,
+        task: Task[Keys[Q], P, Coroutine[Any, Any, V]],
+        payload: Mapping[str, Any] | None = None,
+        /,
+        **options: Unpack[DeferOptions],
+    ) -> Job[V]: ...
+
+    @overload
+    def defer(
+        self, task: Task[Keys[Q], P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[DeferOptions]
+    ) -> Job[V]: ...
+
+    @overload
+    def defer(
+        self, task: Task[X, P, Coroutine[Any, Any, V]], payload: X, /, **options: Unpack[DeferOptions]
+    ) -> Job[V]: ...
+
+    @overload
+    def defer(self, task: Task[X, P, V], payload: X, /, **options: Unpack[DeferOptions]) -> Job[V]: ...
+
+    def defer(self, task: AnyTask, payload: Any = None, /, **options: Any) -> Job[Any]:
         """Add a job that is to follow this one; arguments as of `Task.defer`.
 
         In a transactional task it joins the task's transaction: it exists once this job has succeeded, or not at all.
@@ -217,9 +245,33 @@ class JobContext:
             options.setdefault("connection", self._transaction)
         return task.defer(payload, **options)
 
+    @overload
     async def defer_async(
-        self, task: Task[Any, ..., Any], payload: Any = None, /, **options: Unpack[AsyncDeferOptions]
-    ) -> Job:
+        self,
+        task: Task[Keys[Q], P, Coroutine[Any, Any, V]],
+        payload: Mapping[str, Any] | None = None,
+        /,
+        **options: Unpack[AsyncDeferOptions],
+    ) -> Job[V]: ...
+
+    @overload
+    async def defer_async(
+        self,
+        task: Task[Keys[Q], P, V],
+        payload: Mapping[str, Any] | None = None,
+        /,
+        **options: Unpack[AsyncDeferOptions],
+    ) -> Job[V]: ...
+
+    @overload
+    async def defer_async(
+        self, task: Task[X, P, Coroutine[Any, Any, V]], payload: X, /, **options: Unpack[AsyncDeferOptions]
+    ) -> Job[V]: ...
+
+    @overload
+    async def defer_async(self, task: Task[X, P, V], payload: X, /, **options: Unpack[AsyncDeferOptions]) -> Job[V]: ...
+
+    async def defer_async(self, task: AnyTask, payload: Any = None, /, **options: Any) -> Job[Any]:
         """Do what `defer` does, in an `async def` handler."""
         if self._transaction is not None:
             options.setdefault("connection", self._transaction)

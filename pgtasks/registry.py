@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
 
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
 
-    from pgtasks.context import JobContext
+    from pgtasks import shapes
     from pgtasks.retry import RetryRule
 
-A = TypeVar("A")
-B = TypeVar("B")
 X = TypeVar("X")
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 Exceptions = type[BaseException] | Sequence[type[BaseException]]
 
@@ -123,19 +122,43 @@ class Decorate:
     """
 
     @overload
-    def __call__(self, handler: Callable[[JobContext], R], /) -> Task[Any, ..., R]: ...
+    def __call__(self, handler: shapes.ContextAlone[P, R], /) -> Task[Any, P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[[X, JobContext], R], /) -> Task[X, [X, JobContext], R]: ...
+    def __call__(self, handler: shapes.Amidst[P, R], /) -> Task[Keys[...], P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[Concatenate[A, B, P], R], /) -> Task[Keys, Concatenate[A, B, P], R]: ...
+    def __call__(self, handler: shapes.PayloadAndContext[P, X, R], /) -> Task[X, P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[[X], R], /) -> Task[X, [X], R]: ...
+    def __call__(self, handler: shapes.ContextAndKeys[P, Q, R], /) -> Task[Keys[Q], P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[P, R], /) -> Task[Keys, P, R]: ...
+    def __call__(self, handler: shapes.ContextAndPayload[P, X, R], /) -> Task[X, P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.TwoAndContext[P, R], /) -> Task[Keys[...], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.ThreeAndContext[P, R], /) -> Task[Keys[...], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.FourAndContext[P, R], /) -> Task[Keys[...], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.Keys[P, R], /) -> Task[Keys[P], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.KeyAndOthers[P, R], /) -> Task[Keys[P], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.PayloadAndNamedContext[P, X, R], /) -> Task[X, P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.Payload[P, X, R], /) -> Task[X, P, R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Task[Keys[P], P, R]: ...
 
     def __call__(self, handler: Any, /) -> Any:
         """Make a task of the function."""
@@ -155,19 +178,43 @@ class TaskDecorator:
         """Whether workers find its tasks by importing modules only."""
 
     @overload
-    def __call__(self, handler: Callable[[JobContext], R], /) -> Task[Any, ..., R]: ...
+    def __call__(self, handler: shapes.ContextAlone[P, R], /) -> Task[Any, P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[[X, JobContext], R], /) -> Task[X, [X, JobContext], R]: ...
+    def __call__(self, handler: shapes.Amidst[P, R], /) -> Task[Keys[...], P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[Concatenate[A, B, P], R], /) -> Task[Keys, Concatenate[A, B, P], R]: ...
+    def __call__(self, handler: shapes.PayloadAndContext[P, X, R], /) -> Task[X, P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[[X], R], /) -> Task[X, [X], R]: ...
+    def __call__(self, handler: shapes.ContextAndKeys[P, Q, R], /) -> Task[Keys[Q], P, R]: ...
 
     @overload
-    def __call__(self, handler: Callable[P, R], /) -> Task[Keys, P, R]: ...
+    def __call__(self, handler: shapes.ContextAndPayload[P, X, R], /) -> Task[X, P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.TwoAndContext[P, R], /) -> Task[Keys[...], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.ThreeAndContext[P, R], /) -> Task[Keys[...], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.FourAndContext[P, R], /) -> Task[Keys[...], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.Keys[P, R], /) -> Task[Keys[P], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.KeyAndOthers[P, R], /) -> Task[Keys[P], P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.PayloadAndNamedContext[P, X, R], /) -> Task[X, P, R]: ...
+
+    @overload
+    def __call__(self, handler: shapes.Payload[P, X, R], /) -> Task[X, P, R]: ...
+
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Task[Keys[P], P, R]: ...
 
     @overload
     def __call__(

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 X = TypeVar("X")
 """What a task's payload is given as."""
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 """What the handler returns when it is called: an `async def` one a coroutine."""
 V = TypeVar("V")
 
 
-class Keys:
-    """In place of a payload type: the payload is an object whose keys are the handler's parameters."""
+class Keys(Generic[Q]):
+    """In place of a payload type: the payload is an object whose keys are the handler's parameters, without context."""
 
 
 class Enqueuer(Protocol):
@@ -106,11 +107,17 @@ class Task(Generic[X, P, R_co]):
     def __repr__(self) -> str:
         return f"<Task {self.name!r} at {self.place}>"
 
+    def check(self) -> None:
+        """Raise `TaskDefinitionError` if what its annotations name cannot be read."""
+        self.payload.check()
+        if self.options.store_result is not None:
+            self.result.check()
+
     def rename(self, name: str) -> None:
         """Give it another name, before it is registered."""
         Task.__init__(self, self.handler, replace(self.options, name=name), self._enqueuer)
 
-    def args(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def args(self: Task[Keys[Q], P, Any], *args: Q.args, **kwargs: Q.kwargs) -> dict[str, Any]:
         """Return the payload with which a worker calls the handler with these arguments.
 
         For handlers whose parameters are the payload's keys. Type checkers see whether the handler takes them.
@@ -129,7 +136,7 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     def spec(
-        self: Task[Keys, P, Any], payload: Mapping[str, Any] | None = None, /, **options: Unpack[JobOptions]
+        self: Task[Keys[Q], P, Any], payload: Mapping[str, Any] | None = None, /, **options: Unpack[JobOptions]
     ) -> JobSpec: ...
 
     @overload
@@ -166,7 +173,7 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     def defer(
-        self: Task[Keys, P, Coroutine[Any, Any, V]],
+        self: Task[Keys[Q], P, Coroutine[Any, Any, V]],
         payload: Mapping[str, Any] | None = None,
         /,
         **options: Unpack[DeferOptions],
@@ -174,7 +181,7 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     def defer(
-        self: Task[Keys, P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[DeferOptions]
+        self: Task[Keys[Q], P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[DeferOptions]
     ) -> Job[V]: ...
 
     @overload
@@ -214,7 +221,7 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     async def defer_async(
-        self: Task[Keys, P, Coroutine[Any, Any, V]],
+        self: Task[Keys[Q], P, Coroutine[Any, Any, V]],
         payload: Mapping[str, Any] | None = None,
         /,
         **options: Unpack[AsyncDeferOptions],
@@ -222,7 +229,7 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     async def defer_async(
-        self: Task[Keys, P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[AsyncDeferOptions]
+        self: Task[Keys[Q], P, V], payload: Mapping[str, Any] | None = None, /, **options: Unpack[AsyncDeferOptions]
     ) -> Job[V]: ...
 
     @overload
@@ -322,8 +329,8 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     def defer_many(
-        self,
-        jobs: Iterable[Any],
+        self: Task[Keys[Q], P, Any],
+        jobs: Iterable[Mapping[str, Any] | JobSpec | None],
         /,
         *,
         notify: bool = True,
@@ -333,8 +340,30 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     def defer_many(
-        self,
-        jobs: Iterable[Any],
+        self: Task[Keys[Q], P, Any],
+        jobs: Iterable[Mapping[str, Any] | JobSpec | None],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[False],
+        connection: BlockingConnection | None = None,
+    ) -> int: ...
+
+    @overload
+    def defer_many(
+        self: Task[X, P, Any],
+        jobs: Iterable[X | JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[True] = True,
+        connection: BlockingConnection | None = None,
+    ) -> Sequence[Job]: ...
+
+    @overload
+    def defer_many(
+        self: Task[X, P, Any],
+        jobs: Iterable[X | JobSpec],
         /,
         *,
         notify: bool = True,
@@ -374,8 +403,8 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     async def defer_many_async(
-        self,
-        jobs: Iterable[Any] | AsyncIterable[Any],
+        self: Task[Keys[Q], P, Any],
+        jobs: Iterable[Mapping[str, Any] | JobSpec | None] | AsyncIterable[Mapping[str, Any] | JobSpec | None],
         /,
         *,
         notify: bool = True,
@@ -385,8 +414,30 @@ class Task(Generic[X, P, R_co]):
 
     @overload
     async def defer_many_async(
-        self,
-        jobs: Iterable[Any] | AsyncIterable[Any],
+        self: Task[Keys[Q], P, Any],
+        jobs: Iterable[Mapping[str, Any] | JobSpec | None] | AsyncIterable[Mapping[str, Any] | JobSpec | None],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[False],
+        connection: AsyncConnection | None = None,
+    ) -> int: ...
+
+    @overload
+    async def defer_many_async(
+        self: Task[X, P, Any],
+        jobs: Iterable[X | JobSpec] | AsyncIterable[X | JobSpec],
+        /,
+        *,
+        notify: bool = True,
+        returning: Literal[True] = True,
+        connection: AsyncConnection | None = None,
+    ) -> Sequence[Job]: ...
+
+    @overload
+    async def defer_many_async(
+        self: Task[X, P, Any],
+        jobs: Iterable[X | JobSpec] | AsyncIterable[X | JobSpec],
         /,
         *,
         notify: bool = True,

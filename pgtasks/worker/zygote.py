@@ -147,7 +147,7 @@ class Zygote:
             settings = app.settings
             _ = app.hooks  # loads the plugins, which may add tasks
             for task in app.registry:
-                task.payload.check()  # what annotations name must be there, and is made once for all processes
+                task.check()  # what annotations name must be there, and is made once for all processes
             refuse_leftovers(self._own)
             _refuse_too_little_memory(settings)
         except PgtasksError as error:

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """What type checkers have to say of `connection=`; nothing is run. A wrong call without a complaint is an error."""
 
 from __future__ import annotations

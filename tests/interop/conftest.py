@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -14,7 +13,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pgtasks import App, Registry
-from tests.interop.releases import HERE, LABELS, Release, UnavailableError, find_release, install, missing_is_failure
+from tests.interop.releases import HERE, LABELS, Release, find_release
+from tests.npm import install, skipping_what_is_unavailable
 from tests.waiting import wait_until
 from tests.worker.conftest import LONG, Database, Worker
 
@@ -41,7 +41,7 @@ TABLES = """
 def packages(request: pytest.FixtureRequest) -> Path:
     """Where npm has installed all releases of Graphile Worker that are tested."""
     with skipping_what_is_unavailable():
-        return install(request.config.cache.mkdir("graphile-worker"))
+        return install(HERE, request.config.cache.mkdir("graphile-worker"))
 
 
 @pytest.fixture(scope="session", params=LABELS)
@@ -49,16 +49,6 @@ def release(request: pytest.FixtureRequest, packages: Path) -> Release:
     """Each release of Graphile Worker in turn."""
     with skipping_what_is_unavailable():
         return find_release(request.param, packages)
-
-
-@contextlib.contextmanager
-def skipping_what_is_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except UnavailableError as error:
-        if missing_is_failure():
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
 
 
 class Graphile:
