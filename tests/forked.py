@@ -3,8 +3,9 @@
     python -m tests.forked SOCKET
 
 Each message on the socket is a request in JSON (`arguments`, `cwd`, `env`) with the three standard streams of the
-command; the answer is its process id, and another message tells of its end. It begins in a session of its own, and ends
-as a process does that was not forked, by leaving the interpreter.
+command; the answer is its process id, and another message tells of its end. It begins in a session of its own. It ends
+as a process does that was not forked: threads are waited for, exit handlers run, and streams flushed. Only the modules
+are not taken apart, which takes a forked process 25 ms, most of them for copying what it shared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from functools import cache
 from threading import Lock
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONGEST_REQUEST = 1_000_000  # bytes: arguments and environment
+_PATH = "PYTHONPATH"
 _FOR_PYTHON = ("PYTHON", "LC_", "LANG", "LD_")
 
 
@@ -130,12 +133,14 @@ def forks() -> Forks:
 
 
 def may_be_forked(env: Mapping[str, str] | None) -> bool:
-    """Whether nothing in what a test sets in the environment is for the interpreter."""
-    return not any(name.startswith(_FOR_PYTHON) for name in env or ())
+    """Whether nothing in what a test sets in the environment is for the interpreter, but for where it finds modules."""
+    return not any(name.startswith(_FOR_PYTHON) and name != _PATH for name in env or ())
 
 
 def _serve(number: int) -> int:
     from pgtasks.cli import COMMANDS, main
+
+    path = [entry for entry in sys.path[1:] if entry not in _entries(os.environ)]
 
     for name in COMMANDS.keys() - {"demo"}:  # which would add its tasks to every application
         importlib.import_module(COMMANDS[name].target.partition(":")[0])
@@ -183,8 +188,23 @@ def _serve(number: int) -> int:
     os.environ.clear()
     os.environ.update(call["env"])
     os.chdir(call["cwd"])
-    sys.path[0] = call["cwd"]
-    return main(call["arguments"])
+    sys.path[:] = [call["cwd"], *_entries(call["env"]), *path]
+    return _leave(main(call["arguments"]))
+
+
+def _entries(env: Mapping[str, str]) -> list[str]:
+    return [entry for entry in env.get(_PATH, "").split(os.pathsep) if entry]
+
+
+def _leave(code: int) -> int:
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return code  # the interpreter has its own word to say about that
+    os._exit(code)
 
 
 def _tell_of_ends(requests: socket.socket) -> None:
