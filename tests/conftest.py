@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 import pytest
@@ -18,7 +18,7 @@ from tests.pgbouncer import PgBouncer, find_pgbouncer
 from tests.servers import NEWEST, Servers, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.servers import Server
 
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "every_postgres: run on every PostgreSQL at hand (15, 16, 18), not only on 18")
     config.addinivalue_line(
-        "markers", "one_postgres_each: like every_postgres, but each case on one of them, unless --all"
+        "markers", "one_postgres_each: like every_postgres, but each case on one of them in turn, unless --all"
     )
     config.addinivalue_line("markers", "long: takes its time; runs with --all, or where FAULTS is set")
     config.addinivalue_line("markers", "every_schema: run also under a schema whose name needs quoting")
@@ -52,15 +52,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_chosen(item: pytest.Function) -> bool:
     """Whether a test runs without --all: a short one, and a case that runs on one PostgreSQL only on that one.
 
-    Which one depends on the case's name alone.
+    So does one under the odd schema: how a name is quoted is no matter of versions.
     """
-    if item.get_closest_marker("long") is not None and "FAULTS" not in os.environ:
+    marks = {mark.name for mark in item.iter_markers()}
+    if "long" in marks and "FAULTS" not in os.environ:
         return False
-    if item.get_closest_marker("one_postgres_each") is None:
-        return True
-    version = item.callspec.params["server"]
-    case = item.nodeid.replace(f"pg{version}", "")
-    return version == sorted(versions())[zlib.crc32(case.encode()) % len(versions())]
+    cases = item.callspec.params if hasattr(item, "callspec") else {}
+    odd = "every_postgres" in marks and cases.get("schema") == ODD_SCHEMA
+    return cases["server"] == _turn(item) if "one_postgres_each" in marks or odd else True
+
+
+def _turn(item: pytest.Function) -> int:
+    """The PostgreSQL whose turn a case is: the next value of any parameter is the turn of the next one.
+
+    So each value meets each PostgreSQL, if there are other parameters, and a case is on the same one in every run.
+    """
+    number = zlib.crc32(item.originalname.encode()) + (item.callspec.params.get("schema") == ODD_SCHEMA)
+    for mark in item.iter_markers("parametrize"):
+        names, values = mark.args[:2]
+        names = names.replace(" ", "").split(",") if isinstance(names, str) else names
+        mine = [item.callspec.params[name] for name in names]
+        number += next((at for at, value in enumerate(values) if _same(mine, value)), 0)
+    return sorted(versions())[number % len(versions())]
+
+
+def _same(values: Sequence[object], given: Any) -> bool:
+    if isinstance(given, type(pytest.param())):
+        given = given.values
+    elif len(values) == 1:
+        given = [given]
+    return all(mine is its for mine, its in zip(values, given, strict=True))
 
 
 def pytest_report_header() -> str:

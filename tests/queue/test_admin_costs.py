@@ -166,6 +166,7 @@ def test_the_end_of_a_job_is_found_by_its_id(queue: Queue, schema: str, outcome:
     assert pages_of_ending(queue, schema, outcome, jobs=10) < 500
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_with_a_plain_condition_on_the_index_all_that_a_worker_holds_is_walked(
     queue: Queue, schema: str, outcome: str

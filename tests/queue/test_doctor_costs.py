@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pgtasks.database import Operation
     from tests.sql.queue import Queue
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.one_postgres_each
 
 COUNTED = 1_000
 """What the limits are lowered to, so that they are reached in the smaller table already."""

@@ -247,6 +247,7 @@ def grown(queue: Queue, state: State, statistics: str) -> dict[str, list[Cost]]:
     return found
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("state", STATES)
 def test_a_larger_backlog_costs_no_more(queue: Queue, state: str, statistics: str) -> None:
