@@ -17,6 +17,7 @@ from pgtasks.errors import DatabaseUnavailableError, PgtasksError, SchemaPending
 from pgtasks.queue import migrate as migrations
 from pgtasks.queue.migrate import check, expect_current, fresh_install_sql, migrate
 from pgtasks.sql import FUNCTIONS_REVISION, functions, steps
+from tests.sql.crowd import at_once
 from tests.sql.dump import PATH, dump, entries
 from tests.sql.queue import Background, Queue, wait_until_blocked
 from tests.sql.reference import install_reference
@@ -145,44 +146,17 @@ def test_the_connection_must_not_be_inside_a_transaction(conn: psycopg.Connectio
 
 # Many at once, and crashes
 
-MIGRATE_AT_A_WORD = """
-import sys, psycopg
+MIGRATE_AT_ONCE = """
 from pgtasks.queue.migrate import migrate
-with psycopg.connect(sys.argv[1], autocommit=True) as conn:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(len(migrate(conn).steps))
+def take(conn):
+    return len(migrate(conn).steps)
 """
 
 
 def test_twenty_processes_that_start_at_once_leave_one_correct_schema(
     conn: psycopg.Connection[Any], empty_database: str, schema: str
 ) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", MIGRATE_AT_A_WORD, empty_database],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(20)
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        taken = [int(process.communicate(timeout=60)[0]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0] * 20
-    assert sum(taken) == len(steps())
+    assert sum(at_once(20, MIGRATE_AT_ONCE, empty_database)) == len(steps())
     assert is_as_fresh(conn, schema)
 
 

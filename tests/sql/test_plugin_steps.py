@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -19,6 +16,7 @@ from pgtasks.queue.plugin_steps import (
     plugin_steps_sql,
     plugins_status,
 )
+from tests.sql.crowd import at_once
 from tests.sql.queue import Queue
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
     from pgtasks.queue.plugin_steps import PluginStatus
 
-ROOT = Path(__file__).parents[2]
 VISITS = (
     Migration(1, "create table {schema}._pgtasks_shop_visits (id bigint)"),
     Migration(2, "alter table {schema}._pgtasks_shop_visits add tags jsonb default '{{}}'; -- for later"),
@@ -153,45 +150,19 @@ def test_the_script_of_a_fresh_install_has_the_steps_of_plugins(empty_database: 
 
 # Many at once, and crashes
 
-TAKE_AT_A_WORD = """
-import sys, psycopg
+TAKE_AT_ONCE = """
 from pgtasks.plugins import Migration
 from pgtasks.queue.plugin_steps import migrate_plugins, plugin_steps
 steps = plugin_steps("graphile_worker", [
     ("shop", [Migration(n, f"create table {{schema}}._pgtasks_shop_{n} ()") for n in range(1, 6)])
 ])
-with psycopg.connect(sys.argv[1], autocommit=True) as conn:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(len(migrate_plugins(conn, "graphile_worker", steps)))
+def take(conn):
+    return len(migrate_plugins(conn, "graphile_worker", steps))
 """
 
 
 def test_of_many_processes_that_start_at_once_each_step_is_taken_by_one(queue: Queue, database: str) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TAKE_AT_A_WORD, database],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(8)
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        taken = [int(process.communicate(timeout=60)[0]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert sum(taken) == 5
+    assert sum(at_once(8, TAKE_AT_ONCE, database)) == 5
     assert [number for _, number in recorded(queue)] == [1, 2, 3, 4, 5]
 
 
