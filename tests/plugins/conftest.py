@@ -86,16 +86,18 @@ def _install(place: Path) -> None:
         assert made.code == 0, made.err
     (place / "pgtasks-broken/pgtasks_broken/__init__.py").write_text("import there_is_no_such_module\n")
     python = str(place / "env/bin/python")
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    # Our own pip, since to install one takes 2 s of the CPU; and only what is imported needs to be compiled.
+    pip = (sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check")
+    install = (*pip, "install", "--no-compile")
     wheels = place / "wheels"
-    _do(sys.executable, "-m", "venv", str(place / "env"))
+    _do(sys.executable, "-m", "venv", "--without-pip", str(place / "env"))
     # The build backend is installed, or each of four packages would get an environment of its own to be built in.
-    _do(*pip, "install", "hatchling>=1.25", "pytest>=8.3")
+    _do(*install, "hatchling>=1.25", "pytest>=8.3")
     packages = [str(ROOT), *(str(place / f"pgtasks-{name}") for name in ("alpha", "beta", "broken"))]
     _do(*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(wheels), *packages)
     broken = next(wheels.glob("pgtasks_broken-*.whl"))
-    _do(*pip, "install", *(str(wheel) for wheel in wheels.glob("*.whl") if wheel != broken))
-    _do(*pip, "install", "--no-deps", "--target", str(place / "broken"), str(broken))
+    _do(*install, *(str(wheel) for wheel in wheels.glob("*.whl") if wheel != broken))
+    _do(*install, "--no-deps", "--target", str(place / "broken"), str(broken))
 
 
 def _do(*command: str) -> None:
