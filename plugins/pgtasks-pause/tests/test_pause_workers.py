@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgtasks import JobSpec
 from pgtasks_pause import Weekly, pause, paused, resume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgtasks import App, Job
+    from pgtasks import App
     from tests.worker.conftest import Database, StartWorker, Worker
 
 HOSTS = 2
@@ -22,8 +23,7 @@ SECONDS = 0.02
 
 def add(app: App, task: str, count: int, **options: Any) -> list[int]:
     payload = {"seconds": SECONDS} if task == "work" else {}
-    jobs: list[Job] = [app.add_job(task, payload, **options) for _ in range(count)]
-    return [job.id for job in jobs]
+    return [job.id for job in app.add_jobs([JobSpec(task=task, payload=payload, **options)] * count)]
 
 
 def ran(db: Database, ids: list[int]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from pgtasks import JobSpec
 from pgtasks.queue.migrate import migrate
 from pgtasks.queue.plugin_steps import migrate_plugins, plugin_steps
 from pgtasks_ratelimit.migrations import migrations
@@ -74,7 +75,8 @@ class Limited:
         return self._start(*options, modules=("ratelimit_jobs",), env=env)
 
     def add(self, count: int, *flags: str, task: str = "work", payload: Any = None, **options: Any) -> list[int]:
-        return [self.db.app.add_job(task, payload or {}, flags=flags, **options).id for _ in range(count)]
+        spec = JobSpec(task=task, payload=payload or {}, flags=flags, **options)
+        return [job.id for job in self.db.app.add_jobs([spec] * count)]
 
     def notes(self, what: str) -> list[tuple[int, float]]:
         """The jobs that have noted this and when, in order."""
