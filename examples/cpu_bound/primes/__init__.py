@@ -1,0 +1,1 @@
+"""Primes are counted by as many processes as there are CPUs."""
