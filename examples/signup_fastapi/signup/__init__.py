@@ -1,0 +1,1 @@
+"""People sign up, and get a mail: both or neither."""
