@@ -1,0 +1,1 @@
+"""What a shop has to do when its tables change."""
