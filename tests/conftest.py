@@ -97,6 +97,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
+def long_form(request: pytest.FixtureRequest) -> bool:
+    """Whether tests by chance, which find the more the longer they run, may take their time: with --all."""
+    return bool(request.config.getoption("--all"))
+
+
+@pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """The servers of this test process; `servers.cluster()` makes one for a test that stops or breaks it."""
     running = Servers()

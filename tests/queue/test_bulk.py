@@ -617,7 +617,7 @@ def test_memory_does_not_grow_with_the_number_of_jobs(
         jobs = (send.spec({"n": n}, job_key=str(n)) if keyed else {"n": n} for n in range(count))
         assert call(send, "defer_many", jobs, returning=False) == count
 
-    few, many = (20_000, 40_000) if keyed else (30_000, 70_000)
+    few, many = 15_000, 40_000
     add(few)
     assert few > bulk.BATCH_JOBS
     first = peak(lambda: add(few))

@@ -365,6 +365,7 @@ def test_a_job_on_its_last_attempt_is_only_taken_where_it_starts_at_once(queue: 
 # At the same time
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("ahead", AHEAD)
 def test_sessions_that_claim_at_once_never_share_a_job_or_a_queue(queue: Queue, ahead: str) -> None:
     add_ahead(queue, ahead)

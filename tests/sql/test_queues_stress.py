@@ -18,7 +18,7 @@ pytestmark = pytest.mark.every_postgres
 
 TASKS = ("send", "other")
 QUEUES = [None, *(f"q{number}" for number in range(12))]
-CALLS = 500
+CALLS, CALLS_OF_LONG_FORM = 200, 1000
 """Of each session that adds."""
 
 
@@ -82,9 +82,9 @@ def work(session: Queue, in_flight: InFlight, seed: int, done: threading.Event) 
             ending = [job for job in ending if states[job["id"]] == "busy"]
 
 
-def add_and_remove(session: Queue, seed: int) -> None:
+def add_and_remove(session: Queue, seed: int, calls: int) -> None:
     chance = random.Random(seed)
-    for _ in range(CALLS):
+    for _ in range(calls):
         key, queue_name = f"k{chance.randrange(40)}", chance.choice(QUEUES)
         match chance.choice(["one", "one", "many", "unkeyed", "remove", "dedupe", "move"]):
             case "one":
@@ -113,7 +113,8 @@ def add_and_remove(session: Queue, seed: int) -> None:
                 )
 
 
-def test_whatever_sessions_do_at_once_a_queue_has_one_job_in_flight(queue: Queue) -> None:
+def test_whatever_sessions_do_at_once_a_queue_has_one_job_in_flight(queue: Queue, long_form: bool) -> None:
+    calls = CALLS_OF_LONG_FORM if long_form else CALLS
     queue.run("select {gw}._pgtasks_register_task(name) from unnest(%s::text[]) name", list(TASKS))
     in_flight, done = InFlight(), threading.Event()
     with (
@@ -129,7 +130,7 @@ def test_whatever_sessions_do_at_once_a_queue_has_one_job_in_flight(queue: Queue
             for seed, session in enumerate([first, second, third])
         ]
         adders = [
-            Background(functools.partial(add_and_remove, session, seed))
+            Background(functools.partial(add_and_remove, session, seed, calls))
             for seed, session in enumerate([fourth, fifth, sixth])
         ]
         for adder in adders:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_postgres
 
 KEYS = ["a", "b", "c"]
-CALLS = 250
+CALLS, CALLS_OF_LONG_FORM = 120, 500
 """Of each session that adds."""
 LEVELS = ["read committed", "read committed", "repeatable read", "serializable"]
 
@@ -61,9 +61,9 @@ def retrying(session: Queue, call: Callable[[], list[Row]], chance: random.Rando
             continue
 
 
-def add_and_remove(session: Queue, ledger: Ledger, seed: int) -> None:
+def add_and_remove(session: Queue, ledger: Ledger, seed: int, calls: int) -> None:
     chance = random.Random(seed)
-    for _ in range(CALLS):
+    for _ in range(calls):
         kind = chance.choice(["add", "add", "add", "bulk", "bulk", "remove"])
         keys = chance.sample(KEYS, len(KEYS)) if kind == "bulk" else [chance.choice(KEYS)]
         if kind == "remove":
@@ -105,7 +105,8 @@ def work(session: Queue, ledger: Ledger, name: str, seed: int, done: threading.E
                 ledger.note(ledger.ran, [claim["payload"]])
 
 
-def test_whatever_sessions_do_at_once_no_event_is_lost_and_none_runs_twice(queue: Queue) -> None:
+def test_whatever_sessions_do_at_once_no_event_is_lost_and_none_runs_twice(queue: Queue, long_form: bool) -> None:
+    calls = CALLS_OF_LONG_FORM if long_form else CALLS
     register(queue)
     ledger, done = Ledger(), threading.Event()
     with (
@@ -120,7 +121,7 @@ def test_whatever_sessions_do_at_once_no_event_is_lost_and_none_runs_twice(queue
             Background(lambda: work(second, ledger, "two", 2, done)),
         ]
         adders = [
-            Background(functools.partial(add_and_remove, session, ledger, seed))
+            Background(functools.partial(add_and_remove, session, ledger, seed, calls))
             for seed, session in enumerate([third, fourth, fifth])
         ]
         for adder in adders:
@@ -132,5 +133,5 @@ def test_whatever_sessions_do_at_once_no_event_is_lost_and_none_runs_twice(queue
     ledger.note(ledger.left, queue.values("select payload::text from {gw}._private_jobs"))
 
     assert count_locked(queue) == 0
-    assert len(ledger.ran) > CALLS
+    assert len(ledger.ran) > calls
     assert Counter(ledger.ran + ledger.removed + ledger.left) == Counter(ledger.added)
