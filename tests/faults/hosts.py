@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -40,21 +39,7 @@ class Host(Worker):
         self, ledger: Ledger, conninfo: str, log_file: Path, options: tuple[str, ...], env: dict[str, str], **more: Any
     ) -> None:
         self._ledger = ledger
-        self._read: list[dict[str, Any]] = []
-        self._read_to = 0
         super().__init__(conninfo, log_file, ("tests.faults.tasks",), options, env=env, **more)
-
-    def records(self, event: str | None = None, **keys: Any) -> list[dict[str, Any]]:
-        """Return records of the log; only what is new is read, as the log is long and looked at often."""
-        with self._log_file.open("rb") as file:
-            file.seek(self._read_to)
-            lines, newline, _ = file.read().rpartition(b"\n")
-        if newline:
-            self._read_to += len(lines) + 1
-            for line in lines.split(b"\n"):
-                with contextlib.suppress(ValueError):
-                    self._read.append(json.loads(line))
-        return [one for one in self._read if event in (None, one.get("event")) and keys.items() <= one.items()]
 
     def living(self) -> dict[int, str]:
         """Return the ids of the workers whose processes run, by process id."""

@@ -43,6 +43,8 @@ class Worker:
         before: tuple[str, ...] = (),
     ) -> None:
         self._log_file = log_file
+        self._read: list[dict[str, Any]] = []
+        self._read_to = 0
         self._sees_our_pids = "unshare" not in before
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "DATABASE_URL"))}
         environment = {**kept, "PGTASKS_DATABASE_URL": conninfo, "PGTASKS_LOG_FORMAT": "json", **(env or {})}
@@ -67,13 +69,17 @@ class Worker:
         return self._log_file.read_text()
 
     def records(self, event: str | None = None, **keys: Any) -> list[dict[str, Any]]:
-        found = []
-        for line in self.text.splitlines():
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict) and event in (None, record.get("event")) and keys.items() <= record.items():
-                    found.append(record)
-        return found
+        """Return records of the log; only what is new is read, as it is looked at a hundred times a second."""
+        with self._log_file.open("rb") as file:
+            file.seek(self._read_to)
+            lines, newline, _ = file.read().rpartition(b"\n")
+        if newline:
+            self._read_to += len(lines) + 1
+            for line in lines.split(b"\n"):
+                with contextlib.suppress(ValueError):
+                    if isinstance(record := json.loads(line), dict):
+                        self._read.append(record)
+        return [one for one in self._read if event in (None, one.get("event")) and keys.items() <= one.items()]
 
     def wait_for(self, event: str, count: int = 1, **keys: Any) -> dict[str, Any]:
         def happened() -> bool:
