@@ -132,9 +132,9 @@ class Listener:
                 raise ConnectionError("whether notifications arrive cannot be tried out")
             if not heard:
                 raise self._explanation(pooled=pooled)
+            await connection.execute(f'LISTEN "{CANCEL_CHANNEL}"'.encode())
             await connection.execute('LISTEN "jobs:insert"')
             await connection.execute('LISTEN "worker:migrate"')
-            await connection.execute(f'LISTEN "{CANCEL_CHANNEL}"'.encode())
             self._is_listening()
             while True:
                 await self._read(connection, _CHECK_SECONDS)
