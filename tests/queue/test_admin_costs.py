@@ -156,7 +156,7 @@ def pages_of_ending(queue: Queue, schema: str, outcome: str, jobs: int) -> int:
         arrays = [f"{{{','.join(map(str, numbers))}}}" for numbers in (ids, micros)]
         operation = Operation("ends", Statements(schema).get("finish_successes"), ("w", *arrays), list)
     else:
-        parameters = ("w", "{}", "{}", ids, locked_ats, [outcome] * jobs, None, None, None, None)
+        parameters = ("w", "{}", "{}", ids, locked_ats, [outcome] * jobs, None, None, None, None, None)
         operation = Operation("ends", Statements(schema).get("finish_jobs"), parameters, list)
     return pages(queue, operation)
 
