@@ -32,7 +32,7 @@ BROKEN_PIPE: Final = 141
 
 COMMANDS: Final = {
     "worker": LazyCommand(
-        "pgtasks.cli.worker:worker", "Run jobs of the tasks in MODULE, with a pool of worker processes."
+        "pgtasks.cli.worker:worker", "Run jobs of the tasks in MODULE and in files, with a pool of worker processes."
     ),
     "health": LazyCommand(
         "pgtasks.cli.health:health", "Ask the worker on this host whether it takes jobs: code 0 if it does, 1 if not."

@@ -12,7 +12,10 @@ COMMANDS: Final = {
     "list": LazyCommand("pgtasks.cli.job_lists:list_jobs", "List jobs, the newest first."),
     "show": LazyCommand("pgtasks.cli.job_lists:show", "Show all that is known about jobs."),
     "complete": LazyCommand("pgtasks.cli.job_changes:complete", "Delete jobs as if they had succeeded."),
-    "cancel": LazyCommand("pgtasks.cli.job_changes:cancel", "Delete jobs that wait, and stop those that run."),
+    "cancel": LazyCommand(
+        "pgtasks.cli.job_changes:cancel",
+        "Cancel jobs: delete those that wait or have failed, and stop those that run.",
+    ),
     "fail": LazyCommand(
         "pgtasks.cli.job_changes:fail", "Mark jobs as permanently failed, so that they do not run any more."
     ),

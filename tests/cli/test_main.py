@@ -15,7 +15,7 @@ import pgtasks
 from pgtasks.cli import BROKEN_PIPE, BUG, COMMANDS, INTERRUPTED, UNWRITTEN, main
 from pgtasks.cli.jobs import COMMANDS as JOB_COMMANDS
 from pgtasks.cli.lazy import USAGE, LazyCommand
-from pgtasks.errors import PgtasksError
+from pgtasks.errors import JobFailedError, PgtasksError
 from tests.cli.running import PGTASKS, clean_environment, run, run_script
 
 if TYPE_CHECKING:
@@ -204,12 +204,14 @@ def all_errors(base: type[PgtasksError] = PgtasksError) -> Iterator[type[Pgtasks
 def test_every_error_ends_a_command_with_its_own_code(
     kind: type[PgtasksError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    error = JobFailedError(7, "what went wrong") if kind is JobFailedError else kind("what went wrong")
+
     def fail(_ctx: object) -> None:
-        raise kind("what went wrong")
+        raise error
 
     monkeypatch.setattr("pgtasks.cli.migrate.settings_from", fail)
     assert main(["migrate"]) == kind.exit_code
-    assert capsys.readouterr() == ("", "pgtasks: error: what went wrong\n")
+    assert capsys.readouterr() == ("", f"pgtasks: error: {error}\n")
 
 
 # The documentation

@@ -21,8 +21,9 @@ SHARED = {
         "use_loop",
         "assume",
         "session_statements",
+        "result_of",
     },
-    Task: {"args", "spec", "run", "rename"},
+    Task: {"args", "spec", "run", "rename", "check"},
     JobContext: {"connection", "progress"},
     Job: set(),
 }
