@@ -306,8 +306,9 @@ class Executor:
         return outcome
 
     def _failure(self, job: Job, task: AnyTask, run: Run, error: BaseException, began: float) -> Completion:
+        raised: BaseException | None = error
         if isinstance(error, InvalidPayload):
-            outcome = error.outcome
+            outcome, raised = error.outcome, None  # the handler has not been called
         else:
             outcome = outcome_of_error(task, job, error, run.error_of(job))
         if run.deadline is not None:
@@ -315,7 +316,7 @@ class Executor:
         seconds = time.monotonic() - began
         timed_out = isinstance(run.error_of(job), JobTimeoutError)
         return Completion(
-            job, outcome, seconds, False, began, error if self._keeps_exceptions else None, timed_out=timed_out
+            job, outcome, seconds, False, began, raised if self._keeps_exceptions else None, timed_out=timed_out
         )
 
     def _outcome_of(self, task: AnyTask, job: Job, payload: Any, result: Any) -> Outcome:

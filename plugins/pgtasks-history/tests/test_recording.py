@@ -227,7 +227,7 @@ def test_a_role_may_end_jobs_without_rights_on_the_history(queue: Queue, databas
     jobs = [claim(queue) for _ in range(2)]
     queue.run("create role ender login bypassrls")
     queue.run(f"grant usage on schema {queue.name} to ender; grant all on {{gw}}._private_jobs to ender")
-    queue.run("grant all on {gw}._private_job_queues to ender")
+    queue.run("grant all on {gw}._private_job_queues, {gw}._pgtasks_waits to ender")
     try:
         with psycopg.connect(make_conninfo(database, user="ender"), autocommit=True) as conn:
             ender = type(queue)(conn, queue.schema)

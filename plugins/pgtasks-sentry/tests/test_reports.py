@@ -159,7 +159,7 @@ def test_a_job_whose_payload_cannot_be_read_is_reported(
     job_id = add(connection, "reads_payload", '{"n": 1e99999999999999999999}')
     reported.run(send_payload="true")
     [event] = endpoint.events
-    assert event["message"].startswith("pgtasks.errors.PayloadError")
+    assert event["message"].startswith("PayloadError")
     assert event["contexts"]["pgtasks"]["job_id"] == job_id
     assert "PayloadError" not in event["contexts"]["pgtasks payload"]["payload"]
 
