@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # survive that; anything longer is looked at by `_exact_number`. A match inside a string only costs time.
 _NEEDS_EXACT_NUMBERS = re.compile(rb"[0-9.]{16,}|[0-9][eE][-+]?[0-9]{3}")
 
+_MOST_DIGITS: Final = 4300
+"""As many as Python reads of an integer. `int(Decimal("1e999999999"))` would take a worker hours and all its memory."""
+
 NULL: Final = orjson.Fragment(b"null")
 """The value that is written as null where None stands for something else."""
 
@@ -46,8 +49,8 @@ def decode(text: bytes | str) -> Any:
     they are.
 
     Raises:
-        PayloadError: the text cannot be a Python value: not JSON, nested too deeply, an integer of over 4300 digits,
-            an exponent of 19.
+        PayloadError: the text cannot be a Python value: not JSON, nested too deeply, a number of over 4300 digits
+            when its exponent is written out.
 
     >>> decode('{"n": 123456789012345678901234567890, "price": 0.1}')
     {'n': 123456789012345678901234567890, 'price': 0.1}
@@ -121,10 +124,16 @@ def _exact_number(literal: str) -> float | Decimal:
     try:
         exact = Decimal(literal)
     except InvalidOperation:
-        raise ValueError("it has a number whose exponent is too large") from None
+        exact = None
+    if exact is None or _is_too_long(exact):
+        raise ValueError("it has a number whose exponent is too large")
     if math.isfinite(number) and Decimal(repr(number)) == exact:
         return number
     return exact
+
+
+def _is_too_long(number: Decimal) -> bool:
+    return abs(number.adjusted()) >= _MOST_DIGITS
 
 
 def _refuse_constant(name: str) -> Any:
@@ -157,6 +166,8 @@ def _write(value: Any, path: str, put: Callable[[str], None]) -> None:
     elif isinstance(value, Decimal):
         if not value.is_finite():
             raise PayloadError(f"{path} is {value}, which JSON cannot hold")
+        if _is_too_long(value):
+            raise PayloadError(f"{path} is a number whose exponent is too large")
         put(str(value))
     elif isinstance(value, dict):
         _write_object(value, path, put)

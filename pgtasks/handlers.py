@@ -172,10 +172,15 @@ def _is_context(parameter: inspect.Parameter) -> bool:
 
 
 def _enclosing_locals(function: Any) -> Mapping[str, Any] | None:
-    """Return the variables of the function that is just defining a nested one, which its annotations may name."""
-    if "<locals>" not in function.__qualname__:
+    """Return the variables of the functions that are just defining a nested one, which its annotations may name."""
+    *outer, _ = function.__qualname__.split(".<locals>.")
+    if not outer:
         return None
+    around = {".<locals>.".join(outer[: depth + 1]) for depth in range(len(outer))}
+    found: dict[str, Any] = {}
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the way that typing itself goes
-    while frame is not None and frame.f_globals is not function.__globals__:
+    while frame is not None:
+        if frame.f_globals is function.__globals__ and frame.f_code.co_qualname in around:
+            found = {**frame.f_locals, **found}
         frame = frame.f_back
-    return None if frame is None else dict(frame.f_locals)
+    return found

@@ -13,29 +13,28 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import operator
 import types
-import typing
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import typing_extensions
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PydanticSchemaGenerationError,
-    PydanticUserError,
-    ValidationError,
-    create_model,
-)
+from pydantic import BaseModel, ValidationError
 
 from pgtasks import codec
-from pgtasks.errors import PayloadError, TaskDefinitionError, did_you_mean
+from pgtasks.errors import PayloadError, did_you_mean
+from pgtasks.payload_models import (
+    any_part,
+    decides_on_extras,
+    difference,
+    has_free_keys,
+    is_ambiguous,
+    is_strict,
+    make_model,
+    make_typed_dict,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-_CONFIG: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
-"""For all but models and what has a configuration of its own: bytes as base64; NaN is not made a null in silence."""
 AnyType = TypeVar("AnyType", bound="PayloadType")
 _MOST_PROBLEMS: Final = 5
 """How many mistakes one message tells."""
@@ -50,6 +49,7 @@ class PayloadType:
         model: makes what checks payloads instead, a model with the field `payload`, when it is first needed:
             annotations may name what is defined later.
         keys: the names of a handler's parameters, where each gets a key of its own.
+        typed: those of them whose values are more than JSON has; all others are taken as they are.
     """
 
     def __init__(
@@ -57,12 +57,16 @@ class PayloadType:
         task: str,
         plain: type | None = None,
         model: Callable[[], type[BaseModel]] | None = None,
-        keys: tuple[str, ...] | None = None,
+        keys: tuple[str, ...] = (),
+        typed: frozenset[str] | None = None,
     ) -> None:
         self._task = task
         self._plain = plain
         self._make_model = model
         self._keys = keys
+        self._typed = typed
+        self._has_come_back = False
+        """Whether what was stored of some payload has been read again."""
         self.is_any = model is None and plain is None
         """Whether any JSON will do."""
 
@@ -74,7 +78,26 @@ class PayloadType:
     @functools.cached_property
     def _extra(self) -> Literal["forbid"] | None:
         """What is done about extra keys when a job is added, unless a type says so itself."""
-        return None if _decides_on_extras(self._model.__pydantic_core_schema__) else "forbid"
+        return None if self._is(decides_on_extras) else "forbid"
+
+    @functools.cached_property
+    def _is_ambiguous(self) -> bool:
+        return self._is(is_ambiguous)
+
+    @functools.cached_property
+    def _has_free_keys(self) -> bool:
+        return self._is(has_free_keys)
+
+    @functools.cached_property
+    def _takes_null(self) -> bool:
+        try:
+            self._model.model_validate({"payload": None})
+        except ValidationError:
+            return False
+        return True
+
+    def _is(self, fact: Callable[[Any], bool]) -> bool:
+        return any_part(self._model.__pydantic_core_schema__, fact)
 
     def check(self) -> None:
         """Raise `TaskDefinitionError` if payloads of this type cannot be checked."""
@@ -91,26 +114,57 @@ class PayloadType:
             PayloadError: it is not what the handler takes; the message names each field and the type of its value.
         """
         if self._make_model is None:
-            if payload is not None:
-                self._check_plain(payload)
+            if self._plain is not None:
+                self._check_plain({} if payload is None else payload)
             return payload
-        try:
-            return self._written({} if payload is None else payload)
-        except PayloadError:
-            if payload is None and self._takes_null():
-                return codec.NULL
-            raise
+        if payload is None:
+            return codec.NULL if self._takes_null else self._written({}, payload)
+        return self._written(payload, payload)
 
-    def _written(self, value: Any) -> Any:
-        """Check a value with the model; returns what JSON is to be made of."""
+    def _written(self, value: Any, given: Any) -> Any:
+        """Check a value with the model; returns what JSON is to be made of. Messages are about what was given."""
         try:
             checked = self._model.model_validate({"payload": value}, extra=self._extra)
         except ValidationError as error:
-            raise PayloadError(self._problems(error)) from None
+            raise PayloadError(self._problems(error, given)) from None
         try:
-            return checked.model_dump(mode="json", by_alias=True, warnings=False)["payload"]
+            dumped = checked.model_dump(mode="json", by_alias=True, warnings=False)["payload"]
         except (ValueError, TypeError) as error:
             raise PayloadError(f"{self._cannot_take} it cannot be written as JSON: {error}") from None
+        if self._typed is not None:
+            dumped.update(self._without_typed(value))
+        # The second is what pydantic makes of a lone surrogate in a key.
+        is_in_doubt = self._is_ambiguous or (self._has_free_keys and "\ufffd" in str(dumped))
+        if is_in_doubt or not self._has_come_back:
+            self._expect_back(checked.payload, dumped, is_in_doubt=is_in_doubt)  # type: ignore[attr-defined]
+        return dumped
+
+    def _expect_back(self, payload: Any, dumped: Any, *, is_in_doubt: bool) -> None:
+        """Complain if a handler would not get from the database what `defer` was given.
+
+        Args:
+            payload: what was given, checked.
+            dumped: what is to be stored of it.
+            is_in_doubt: whether it may be read as something else.
+
+        Raises:
+            PayloadError: it would not; the message tells of what.
+        """
+        try:
+            back = self._read(codec.encode(dumped))
+        except ValidationError as error:
+            problems = self._problems(error).removeprefix(self._cannot_take)
+            raise PayloadError(f"{self._cannot_take} what is stored of it could not be read again:{problems}") from None
+        self._has_come_back = True
+        if is_in_doubt:
+            if self._typed is not None:
+                back.update(self._without_typed(payload))
+            if (found := difference(payload, back)) is not None:
+                path, problem = found
+                raise PayloadError(f"{self._cannot_take} {_path(path) or 'it'} {problem}")
+
+    def _without_typed(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in payload.items() if key not in (self._typed or ())}
 
     def load(self, text: str | bytes, upgrade: Callable[[Any], Any] | None = None) -> Any:
         """Read and check a payload that was stored.
@@ -128,58 +182,65 @@ class PayloadType:
             value = codec.decode(text)
             self._check_plain(value)
             return value
-        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        if codec.needs_exact_numbers(raw):
-            # pydantic reads numbers with a fraction as floats; as text they reach a Decimal with all their digits.
-            raw = json.dumps(codec.decode(raw), default=str).encode()
         try:
-            return self._model.model_validate_json(b'{"payload":%s}' % raw).payload  # type: ignore[attr-defined]
+            return self._read(text)
         except ValidationError as error:
-            if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-                return self._load_what_python_takes(text)
             raise PayloadError(self._problems(error)) from None
 
-    def _load_what_python_takes(self, text: str | bytes) -> Any:
-        """Read JSON that pydantic refuses: it has lone surrogates, or else nobody can read it."""
-        try:
-            return self._model.model_validate({"payload": codec.decode(text)}).payload  # type: ignore[attr-defined]
-        except ValidationError as error:
-            raise PayloadError(self._problems(error)) from None
+    def _read(self, text: str | bytes) -> Any:
+        """Read JSON, with pydantic's parser if that can: it reads numbers as floats, and no lone surrogates."""
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        needs_exact_numbers = codec.needs_exact_numbers(raw)
+        if not needs_exact_numbers:
+            try:
+                return self._validated_json(raw)
+            except ValidationError as error:
+                if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+                    raise
+        value = codec.decode(text)
+        if needs_exact_numbers and self._is(is_strict):
+            # It takes text for a Decimal or a datetime from JSON alone.
+            return self._validated_json(json.dumps(value, default=str).encode())
+        return self._model.model_validate({"payload": value}).payload  # type: ignore[attr-defined]
+
+    def _validated_json(self, raw: bytes) -> Any:
+        return self._model.model_validate_json(b'{"payload":%s}' % raw).payload  # type: ignore[attr-defined]
 
     def _check_plain(self, payload: Any) -> None:
         if self._plain is not None and not isinstance(payload, self._plain):
             raise PayloadError(f"{self._cannot_take} it should be a {self._plain.__name__}{_not_a(payload)}")
 
-    def _takes_null(self) -> bool:
-        try:
-            self._model.model_validate({"payload": None})
-        except ValidationError:
-            return False
-        return True
-
     @property
     def _cannot_take(self) -> str:
         return f"task {self._task!r} cannot take this payload:"
 
-    def _problems(self, error: ValidationError) -> str:
-        """Return what is the matter, without any value: payloads do not belong into logs."""
+    def _problems(self, error: ValidationError, given: Any = ...) -> str:
+        """Return what is the matter, without any value: payloads do not belong into logs.
+
+        Args:
+            error: what pydantic says.
+            given: what `defer` was given, where that is known.
+        """
         details = error.errors(include_url=False)
-        problems = [self._problem(detail) for detail in details[:_MOST_PROBLEMS]]
+        problems = [self._problem(detail, given) for detail in details[:_MOST_PROBLEMS]]
         if len(details) > _MOST_PROBLEMS:
             problems.append(f"and {len(details) - _MOST_PROBLEMS} more")
         return f"{self._cannot_take} {'; '.join(problems)}"
 
-    def _problem(self, detail: Any) -> str:
-        path = detail["loc"][1:]
+    def _problem(self, detail: Any, given: Any) -> str:
+        path, kind = detail["loc"][1:], detail["type"]
         where = _path(path)
-        match detail["type"]:
-            case "missing" | "missing_argument":
-                return f"{where} is missing"
-            case "extra_forbidden" | "unexpected_keyword_argument":
-                hint = did_you_mean(str(path[-1]), self._keys or ()) if len(path) == 1 else ""
-                return f"{where} is not one of its keys{hint}"
-        what = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
-        return f"{where} {what}{_not_a(detail['input'])}" if where else f"it {what}{_not_a(detail['input'])}"
+        if kind == "missing":
+            return f"{where} is missing"
+        if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+            hint = did_you_mean(str(path[-1]), self._keys) if len(path) == 1 else ""
+            return f"{where} is not one of its keys{hint}"
+        message = detail["msg"].partition("\n")[0].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        if not message.startswith("Input "):
+            return f"{where}: {message}" if where else message
+        if kind.endswith(("_type", "_parsing", "_required")) or kind == "is_instance_of":
+            message += _not_a(detail["input"] if path or given is not None else given)
+        return f"{where or 'it'}{message.removeprefix('Input')}"
 
 
 def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any], kind: type[AnyType]) -> AnyType:
@@ -192,15 +253,12 @@ def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any], 
         hint: returns the annotation with names resolved.
         kind: the class of what is returned.
     """
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "") or str(annotation)
-    if isinstance(annotation, types.GenericAlias):
-        text = str(annotation)
-    text = text.replace("typing.", "").replace(" ", "")
-    if annotation is inspect.Parameter.empty or text in ("Any", "object"):
+    text = _text(annotation)
+    if text in ("Any", "object"):
         return kind(task)
     if text in _PLAIN:
         return kind(task, _PLAIN[text])
-    return kind(task, model=lambda: _model(task, place, hint()))
+    return kind(task, model=lambda: make_model(task, place, hint()))
 
 
 _PLAIN: Final[dict[str, type]] = {
@@ -228,68 +286,29 @@ def keys_type(
             for each in parameters
             if each.kind is not each.VAR_KEYWORD
         }
-        return _model(task, place, _typed_dict(task, fields, open_ended=len(fields) < len(parameters)))
+        return make_model(task, place, make_typed_dict(task, fields, open_ended=len(fields) < len(parameters)))
 
-    names = tuple(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
-    return PayloadType(task, model=make, keys=names)
-
-
-def _model(task: str, place: str, hint: Any) -> type[BaseModel]:
-    try:
-        return create_model("Payload", __config__=_CONFIG, payload=(_renewed(hint), ...))
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        problem = str(error).splitlines()[0]
-        raise TaskDefinitionError(f"Task {task!r} at {place}: its payload cannot be checked: {problem}") from None
+    named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
+    typed = frozenset(each.name for each in named if _text(each.annotation) not in ("Any", "object", *_PLAIN))
+    return PayloadType(task, model=make, keys=tuple(each.name for each in named), typed=typed)
 
 
-def _typed_dict(name: str, fields: Mapping[str, Any], *, open_ended: bool = False) -> Any:
-    make: Any = typing_extensions.TypedDict
-    made = make(name, {key: _renewed(hint) for key, hint in fields.items()})
-    made.__pydantic_config__ = ConfigDict(**_CONFIG, extra="allow") if open_ended else _CONFIG
-    return made
+def _text(annotation: Any) -> str:
+    """Return an annotation as it would stand in a source; the missing one is `Any`."""
+    if annotation is inspect.Parameter.empty:
+        return "Any"
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "") or str(annotation)
+    if isinstance(annotation, types.GenericAlias):
+        text = str(annotation)
+    return text.replace("typing.", "").replace(" ", "")
 
 
-def _renewed(hint: Any) -> Any:
-    """Return an annotation with each TypedDict made anew: as pydantic takes it before Python 3.12, with our bytes."""
-    if typing_extensions.is_typeddict(hint):
-        if hasattr(hint, "__pydantic_config__"):
-            return hint
-        hints = typing_extensions.get_type_hints(hint, include_extras=True)
-        optional = hint.__optional_keys__
-        bare = {key: _without_presence(each) for key, each in hints.items()}
-        fields = {key: typing_extensions.NotRequired[each] if key in optional else each for key, each in bare.items()}
-        return _typed_dict(hint.__name__, fields)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is None or origin is Literal:
-        return hint
-    if origin is typing.Annotated:
-        return typing.Annotated[(_renewed(arguments[0]), *arguments[1:])]
-    renewed = tuple(_renewed(each) for each in arguments)
-    if all(map(operator.is_, renewed, arguments)):
-        return hint
-    if origin in (typing.Union, types.UnionType):
-        return functools.reduce(operator.or_, renewed)
-    return origin[renewed[0] if len(renewed) == 1 else renewed]
-
-
-def _without_presence(hint: Any) -> Any:
-    while typing.get_origin(hint) in (typing_extensions.Required, typing_extensions.NotRequired):
-        (hint,) = typing.get_args(hint)
-    return hint
-
-
-def _decides_on_extras(schema: Any) -> bool:
-    """Whether any type in a schema says itself what is done about extra keys."""
-    if isinstance(schema, dict):
-        config = schema.get("config")
-        says = isinstance(config, dict) and "extra_fields_behavior" in config
-        return says or any(map(_decides_on_extras, schema.values()))
-    return isinstance(schema, list | tuple) and any(map(_decides_on_extras, schema))
-
-
-def _path(keys: Iterable[int | str]) -> str:
-    """Return where in a payload something is: `'to'`, `'items'[2]['price']`."""
+def _path(keys: Sequence[Any]) -> str:
+    """Return where in a payload something is: `'to'`, `'items'[2]['price']`, `key 'x' of 'prices'`."""
     path = ""
+    if len(keys) > 1 and keys[-1] == "[key]":
+        *above, key, _ = keys
+        return f"key {key!r} of {_path(above)}" if above else f"key {key!r}"
     for key in keys:
         path += f"[{key!r}]" if path or isinstance(key, int) else repr(key)
     return path

@@ -29,7 +29,7 @@ class ResultType(PayloadType):
         """Check what the handler has returned; returns what JSON is to be made of."""
         result = None if isinstance(payload, BatchResult) else payload
         if self._make_model is not None:
-            return self._written(result)
+            return self._written(result, result)
         self._check_plain(result)
         return result
 
