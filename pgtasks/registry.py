@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, Type
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
 from pgtasks.options import TaskOptions, check_grace, check_store_result, check_timeout
-from pgtasks.retry import check_exceptions, check_retry
+from pgtasks.retry import check_exceptions, check_function, check_retry
 from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task
 
 if TYPE_CHECKING:
@@ -302,8 +302,10 @@ def _check_options(options: dict[str, Any]) -> TaskOptions:
                 given[name] = read(given[name])
         if not isinstance(given.get("transactional", False), bool):
             raise JobOptionError(f"transactional={given['transactional']!r} must be True or False")
-        if not callable(given.get("upgrade", callable)):
-            raise JobOptionError(f"upgrade={given['upgrade']!r} must be a function of a payload")
+        if (upgrade := given.get("upgrade")) is not None:
+            if not callable(upgrade):
+                raise JobOptionError(f"upgrade={upgrade!r} must be a function of a payload")
+            check_function("upgrade", upgrade, "payload")
         if (what := given.get("invalid_payload", "fail")) not in ("fail", "retry"):
             raise JobOptionError(f"invalid_payload={what!r} must be 'fail' or 'retry'")
     except JobOptionError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -46,23 +47,23 @@ class Backoff:
         allowed = {"first": (0.0, False), "factor": (1.0, True), "longest": (0.0, False), "jitter": (0.0, True)}
         for name, (least, included) in allowed.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < math.inf:
                 raise JobOptionError(f"Backoff({name}={value!r}): it must be a finite number")
             if value < least or (value == least and not included):
                 raise JobOptionError(
                     f"Backoff({name}={value!r}): it must be {'at least' if included else 'more than'} {least:g}"
                 )
-        if self.jitter > 1:
-            raise JobOptionError(f"Backoff(jitter={self.jitter!r}): it must be at most 1")
+        for name, most in (("jitter", 1), ("longest", 1e9)):
+            if getattr(self, name) > most:
+                raise JobOptionError(f"Backoff({name}={getattr(self, name)!r}): it must be at most {most:g}")
 
     def seconds(self, attempt: int) -> float:
         """Return how long to wait after this attempt, counted from 1."""
-        # The power is bounded first: a float overflows after a thousand attempts.
-        power = min(
-            attempt - 1, math.log(self.longest / self.first) / math.log(self.factor) + 1 if self.factor > 1 else 0
-        )
-        delay = float(min(self.first * self.factor ** max(power, 0), self.longest))
-        return delay * (1 + self.jitter * random.uniform(-1, 1)) if self.jitter else delay  # noqa: S311 - no secret
+        try:
+            delay = min(self.first * float(self.factor) ** (attempt - 1), self.longest)
+        except OverflowError:  # floats end after a thousand attempts
+            delay = self.longest
+        return delay * (1 + self.jitter * random.uniform(-1, 1)) if self.jitter else float(delay)  # noqa: S311
 
     def __call__(self, attempt: int, _error: BaseException) -> float:
         """Return how long to wait after this attempt: a `RetryFunction`."""
@@ -83,9 +84,27 @@ def check_retry(rule: Any) -> RetryFunction:
         for delay in delays:
             Retry(delay)  # complains
         return lambda attempt, _error: delays[min(attempt, len(delays)) - 1]
-    if callable(rule):
-        return rule  # type: ignore[no-any-return]  # what it takes and returns is seen when it is called
-    raise JobOptionError(f"retry={rule!r} must be Backoff(…), a list of delays, or a function of attempt and error")
+    if isinstance(rule, type) and issubclass(rule, Backoff):
+        raise JobOptionError("retry=Backoff is a class; write retry=Backoff(…)")
+    if not callable(rule):
+        raise JobOptionError(f"retry={rule!r} must be Backoff(…), a list of delays, or a function of attempt and error")
+    check_function("retry", rule, "attempt", "error")
+    return rule  # type: ignore[no-any-return]  # what it returns is seen when it is called
+
+
+def check_function(what: str, function: Any, *arguments: str) -> None:
+    """Raise `JobOptionError` if a function is a coroutine's, or cannot be called with so many arguments."""
+    taken = " and ".join(arguments)
+    if inspect.iscoroutinefunction(function):
+        raise JobOptionError(f"{what}={function!r} must be a plain function of {taken}, not `async def`")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some that are written in C do not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise JobOptionError(f"{what}={function!r} must be a function of {taken}, but takes {signature}") from None
 
 
 def check_exceptions(what: str, kinds: Any) -> tuple[type[BaseException], ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import codec as json_codec
@@ -82,9 +83,8 @@ def call(task: AnyTask, arguments: tuple[Any, ...]) -> Any:
     finally:
         if forked.forks != forks:
             end_forked_child()
-    if result is not None and inspect.iscoroutine(result):
-        result.close()
-        raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; declare it with `async def`")
+    if result is not None:
+        _expect_awaited(task, result, "declare it with `async def`")
     return result
 
 
@@ -98,7 +98,19 @@ async def call_async(task: AnyTask, arguments: tuple[Any, ...]) -> Any:
     finally:
         if forked.forks != forks:
             end_forked_child()
+    if result is not None:
+        _expect_awaited(task, result, "`await` it")
     return result
+
+
+def _expect_awaited(task: AnyTask, result: Any, hint: str) -> None:
+    left = [
+        each for each in (result if isinstance(result, list | tuple) else (result,)) if isinstance(each, CoroutineType)
+    ]
+    for each in left:
+        each.close()
+    if left:
+        raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; {hint}")
 
 
 async def _gathered(items: Sequence[Any]) -> list[Any]:
@@ -125,36 +137,48 @@ def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec:
     """
     if result is None:
         return SUCCESS
+    if isinstance(result, type) and issubclass(result, Decision):
+        result = result()  # as `raise` does
     if isinstance(result, Decision):
         return outcome_of_error(task, job, result, None)
     if isinstance(result, BatchResult):
-        failures = result.failures_in(payload, task.name)
-    elif isinstance(result, list | tuple) and isinstance(payload, list):
-        failures = BatchResult.of(result).failures_in(payload, task.name)
+        told = result
+    elif isinstance(result, list | tuple) and isinstance(payload, list | tuple):
+        told = BatchResult.of(result)
     else:
         return SUCCESS
-    return _outcome_of_batch(task, job, payload, failures, codec) if failures else SUCCESS
+    if not told.failures:
+        return SUCCESS
+    # As they are stored: what the handler was given is perhaps another form of it, and perhaps it has changed it.
+    items = json_codec.decode(job.payload_json)
+    if task.options.upgrade is not None:
+        items = task.options.upgrade(items)
+    return _outcome_of_batch(task, job, items, told.failures_in(items, task.name), codec)
 
 
 def _outcome_of_batch(
-    task: AnyTask, job: Job, payload: list[Any], failures: dict[int, BaseException], codec: PayloadCodec | None
+    task: AnyTask, job: Job, items: Sequence[Any], failures: dict[int, BaseException], codec: PayloadCodec | None
 ) -> Outcome:
     """Return what becomes of a job some of whose items have failed: these are its payload from then on."""
-    first = next(iter(failures))
-    outcomes = [outcome_of_error(task, job, failure, None) for failure in failures.values()]
+    outcomes = {place: outcome_of_error(task, job, failure, None) for place, failure in failures.items()}
+    outcomes = {place: outcome for place, outcome in outcomes.items() if outcome.kind is not OutcomeKind.CANCEL}
+    if not outcomes:
+        return SUCCESS
+    first, *_ = outcomes
     # One that will not be tried again must not take others with it that would be.
-    hopeless = all(outcome.kind in (OutcomeKind.FAIL, OutcomeKind.CANCEL) for outcome in outcomes)
-    summary, _, trace = (outcomes[0].error or "").partition("\n\n")
-    error = f"{len(failures)} of {len(payload)} items failed; the first is item {first}: {summary}"
-    # As they are stored: what the handler was given is perhaps another form of it, and perhaps it has changed it.
-    stored = job.payload if task.options.upgrade is None else task.payload.dump(payload)
-    left = json_codec.encode([stored[place] for place in failures])
-    waits = [outcome.delay for outcome in outcomes if outcome.delay is not None]
+    hopeless = all(outcome.kind is OutcomeKind.FAIL for outcome in outcomes.values())
+    summary, _, trace = (outcomes[first].error or "").partition("\n\n")
+    told = f"{len(outcomes)} of {len(items)} items failed; the first is item {first}"
+    error = f"{told}: {summary}" if summary else told
+    left = json_codec.encode([items[place] for place in outcomes])
+    waits = [outcome.delay for outcome in outcomes.values() if outcome.delay is not None]
+    times = [outcome.run_at for outcome in outcomes.values() if outcome.run_at is not None]
     return Outcome(
         OutcomeKind.FAIL if hopeless else OutcomeKind.RETRY,
         f"{error}\n\n{trace}" if trace else error,
         max(waits) if len(waits) == len(outcomes) else None,
         left if codec is None else codec.encode(left),
+        max(times) if len(times) == len(outcomes) else None,
     )
 
 
@@ -181,7 +205,7 @@ def outcome_of_error(task: AnyTask, job: Job, error: BaseException, asked: JobAb
 
 
 def _outcome_of_decision(options: TaskOptions, job: Job, decision: Decision) -> Outcome:
-    cause = decision.__cause__ or decision.__context__
+    cause = decision.__cause__ or (None if decision.__suppress_context__ else decision.__context__)
     described = None
     if cause is not None:
         is_expected = options.expected and isinstance(cause, options.expected)
@@ -210,7 +234,7 @@ def _outcome_by_rule(
         return Outcome(OutcomeKind.RETRY, described)
     try:
         decision = decide(options.retry, job.attempts, error)
-    except Exception:
+    except BaseException:
         log.exception("retry_rule_failed", message="the job is tried again after the usual time")
         return Outcome(OutcomeKind.RETRY, described)
     return Outcome(OutcomeKind.RETRY, described) if decision is None else decision.outcome(described)
