@@ -84,6 +84,8 @@ JOB_OPTIONS: Final = frozenset(
 _LONGEST_STORED: Final = 1e9
 """Seconds, 30 years, for which a result may be stored."""
 _DEFER_OPTIONS: Final = tuple(DeferOptions.__annotations__)
+_OF_THE_CALL: Final = ("notify", "connection")
+_SAID_BY_KEY_AND_TIME: Final = ("job_key", "job_key_mode", "run_at", "delay")
 
 
 def check_options(options: Mapping[str, Any], what: str, hint: str = "") -> None:
@@ -93,10 +95,23 @@ def check_options(options: Mapping[str, Any], what: str, hint: str = "") -> None
         JobOptionError: there is one.
     """
     for name in options:
+        if name in _OF_THE_CALL:
+            raise JobOptionError(f"{what} has no option {name!r}; give it to the call that adds the jobs")
         if name not in JOB_OPTIONS:
             similar = did_you_mean(name, _DEFER_OPTIONS)
             known = similar or f"; {hint}" if similar or hint else f"; it has {', '.join(_DEFER_OPTIONS)}"
             raise JobOptionError(f"{what} has no option {name!r}{known}")
+
+
+def check_keyed_options(options: Mapping[str, Any], what: str) -> None:
+    """Complain of an option of a job that its key and time say already.
+
+    Raises:
+        JobOptionError: there is one.
+    """
+    for name in _SAID_BY_KEY_AND_TIME:
+        if name in options:
+            raise JobOptionError(f"{what} has no option {name!r}; its key and its time say that")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

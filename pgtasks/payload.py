@@ -33,7 +33,7 @@ from pgtasks.payload_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 AnyType = TypeVar("AnyType", bound="PayloadType")
 _MOST_PROBLEMS: Final = 5
@@ -95,6 +95,13 @@ class PayloadType:
         except ValidationError:
             return False
         return True
+
+    @property
+    def _fields(self) -> Iterable[str]:
+        """The keys of an object that one parameter gets whole."""
+        kind = self._model.model_fields["payload"].annotation
+        known: Iterable[str] = getattr(kind, "model_fields", getattr(kind, "__annotations__", ()))
+        return known
 
     def _is(self, fact: Callable[[Any], bool]) -> bool:
         return any_part(self._model.__pydantic_core_schema__, fact)
@@ -233,7 +240,7 @@ class PayloadType:
         if kind == "missing":
             return f"{where} is missing"
         if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-            hint = did_you_mean(str(path[-1]), self._keys) if len(path) == 1 else ""
+            hint = did_you_mean(str(path[-1]), self._keys or self._fields) if len(path) == 1 else ""
             return f"{where} is not one of its keys{hint}"
         message = detail["msg"].partition("\n")[0].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if not message.startswith("Input "):

@@ -33,9 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _CONFIG: Final = ConfigDict(
-    ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants", allow_inf_nan=False
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    ser_json_inf_nan="constants",
+    allow_inf_nan=False,
+    revalidate_instances="always",
 )
-"""For all but models and what has a configuration of its own: bytes as base64, and no NaN, nor a null in its place."""
+"""For all but models and what has a configuration of its own: bytes as base64, and no NaN, nor a null in its place.
+Nothing has looked at what dataclasses hold, so that is done here."""
 _PRESENCE: Final = (typing_extensions.Required, typing_extensions.NotRequired, typing_extensions.ReadOnly)
 _SCALARS: Final = (str, int, float, bytes)
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from pgtasks.errors import JobOptionError, PayloadError
+from pgtasks.errors import JobOptionError, PayloadError, TaskDefinitionError
 from pgtasks.handlers import Handler
 from pgtasks.job import Job, JobSpec, check_flags
-from pgtasks.options import JOB_OPTIONS, check_options
+from pgtasks.options import JOB_OPTIONS, check_keyed_options, check_options
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -32,6 +32,8 @@ Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 """What the handler returns when it is called: an `async def` one a coroutine."""
 V = TypeVar("V")
+MISTAKES: Final = (JobOptionError, PayloadError, TaskDefinitionError)
+"""Errors of the caller, whose line is what matters, and not how we have come to see them."""
 
 
 class Keys(Generic[Q]):
@@ -150,13 +152,13 @@ class Task(Generic[X, P, R_co]):
             PayloadError: the handler does not take the payload.
         """
         try:
-            return self._spec(payload, options)
-        except (JobOptionError, PayloadError) as error:
+            return self._spec(payload, options, "spec")
+        except MISTAKES as error:
             raise error.with_traceback(None) from None
 
-    def _spec(self, payload: Any, options: dict[str, Any]) -> JobSpec:
+    def _spec(self, payload: Any, options: dict[str, Any], method: str = "defer") -> JobSpec:
         if not options.keys() <= JOB_OPTIONS:
-            self._refuse(options)
+            self._refuse(options, method)
         if not self.payload.is_any:
             payload = self.payload.dump(payload)
         if self._usual:
@@ -166,10 +168,10 @@ class Task(Generic[X, P, R_co]):
             options["flags"] = check_flags(flags)
         return JobSpec(task=self.name, payload=payload, **options)
 
-    def _refuse(self, options: Mapping[str, Any]) -> None:
+    def _refuse(self, options: Mapping[str, Any], method: str) -> None:
         """Complain of the first option that there is not."""
-        hint = "arguments of the handler go into the payload: defer(task.args(…))" if self.inspected.by_keys else ""
-        check_options(options, f"defer of task {self.name!r}", hint)
+        hint = f"arguments of the handler go into the payload: {method}(task.args(…))" if self.inspected.by_keys else ""
+        check_options(options, f"{method} of task {self.name!r}", hint)
 
     @overload
     def defer(
@@ -214,8 +216,7 @@ class Task(Generic[X, P, R_co]):
         """
         try:
             spec = self._spec(payload, options)
-        except (JobOptionError, PayloadError) as error:
-            # The caller's line is what matters, and not how we have come to see the mistake.
+        except MISTAKES as error:
             raise error.with_traceback(None) from None
         return self._enqueuer().add_spec(spec, connection, notify=notify)
 
@@ -246,7 +247,7 @@ class Task(Generic[X, P, R_co]):
         """Do what `defer` does, from asyncio code; `connection` is one of asyncio code, too."""
         try:
             spec = self._spec(payload, options)
-        except (JobOptionError, PayloadError) as error:
+        except MISTAKES as error:
             raise error.with_traceback(None) from None
         return await self._enqueuer().add_spec_async(spec, connection, notify=notify)
 
@@ -271,6 +272,7 @@ class Task(Generic[X, P, R_co]):
             JobOptionError: see `defer`, as for all that it raises.
             PayloadError: the handler does not take a list of such items.
         """
+        check_keyed_options(options, f"batch of task {self.name!r}")
         return self.defer(_listed(items, self.name), **_gathering(key, delay), **options)
 
     async def batch_async(
@@ -283,6 +285,7 @@ class Task(Generic[X, P, R_co]):
         **options: Unpack[AsyncKeyedOptions],
     ) -> Job:
         """Do what `batch` does, from asyncio code."""
+        check_keyed_options(options, f"batch of task {self.name!r}")
         return await self.defer_async(_listed(items, self.name), **_gathering(key, delay), **options)
 
     def debounce(
@@ -298,12 +301,14 @@ class Task(Generic[X, P, R_co]):
             delay: how long no other call must have come: a timedelta, or seconds.
             options: as of `defer`.
         """
+        check_keyed_options(options, f"debounce of task {self.name!r}")
         return self.defer(payload, job_key=key, delay=delay, **options)
 
     async def debounce_async(
         self, payload: Any = None, /, *, key: str, delay: dt.timedelta | float, **options: Unpack[AsyncKeyedOptions]
     ) -> Job:
         """Do what `debounce` does, from asyncio code."""
+        check_keyed_options(options, f"debounce of task {self.name!r}")
         return await self.defer_async(payload, job_key=key, delay=delay, **options)
 
     def throttle(
@@ -319,12 +324,14 @@ class Task(Generic[X, P, R_co]):
             every: the least time between two runs: a timedelta, or seconds.
             options: as of `defer`.
         """
+        check_keyed_options(options, f"throttle of task {self.name!r}")
         return self.defer(payload, **_gathering(key, every), **options)
 
     async def throttle_async(
         self, payload: Any = None, /, *, key: str, every: dt.timedelta | float, **options: Unpack[AsyncKeyedOptions]
     ) -> Job:
         """Do what `throttle` does, from asyncio code."""
+        check_keyed_options(options, f"throttle of task {self.name!r}")
         return await self.defer_async(payload, **_gathering(key, every), **options)
 
     @overload

@@ -345,6 +345,7 @@ def test_no_payload_is_refused_where_one_is_needed(hint: Any, message: str) -> N
         (Part, Whole(NOON), "it should be a dictionary or an instance of Part, not Whole"),
         (Part, {"price": []}, "'price': Decimal input should be an integer, float, string or Decimal object"),
         (Part, {"price": 1, "prize": 2}, "'prize' is not one of its keys"),
+        (Part, Part("a lot"), "'price' should be a valid decimal, not str"),  # type: ignore[arg-type]
         (
             Whole,
             {"when": NOON, "parts": [{"price": 1, "x": 1}, {}]},
