@@ -112,7 +112,7 @@ class Task(Generic[X, P, R_co]):
     def check(self) -> None:
         """Raise `TaskDefinitionError` if what its annotations name cannot be read."""
         self.payload.check()
-        if self.options.store_result is not None:
+        if self.options.store_result:
             self.result.check()
 
     def rename(self, name: str) -> None:

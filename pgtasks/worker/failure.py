@@ -6,7 +6,10 @@ import os
 import traceback
 from pathlib import Path
 
-_OWN = str(Path(__file__).parent) + os.sep
+from pgtasks import handlers
+
+_OWN = (str(Path(__file__).parent) + os.sep, handlers.__file__)
+"""Where the frames come from between a worker's beginning and the handler's."""
 _LONGEST = 16_000
 _PLAIN = ("builtins", "__main__", "pgtasks.errors")
 """Modules that are not named before their exceptions."""

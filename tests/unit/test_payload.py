@@ -344,7 +344,7 @@ def test_no_payload_is_refused_where_one_is_needed(hint: Any, message: str) -> N
         (Annotated[str, Field(min_length=3)], "ab", "String should have at least 3 characters"),
         (Part, Whole(NOON), "it should be a dictionary or an instance of Part, not Whole"),
         (Part, {"price": []}, "'price': Decimal input should be an integer, float, string or Decimal object"),
-        (Part, {"price": 1, "prize": 2}, "'prize' is not one of its keys"),
+        (Part, {"price": 1, "prize": 2}, "'prize' is not one of its keys; did you mean 'price'?"),
         (Part, Part("a lot"), "'price' should be a valid decimal, not str"),  # type: ignore[arg-type]
         (
             Whole,
@@ -688,3 +688,12 @@ def test_a_type_that_cannot_be_checked_is_an_error_of_the_task(hint: Any, messag
     with pytest.raises(TaskDefinitionError) as caught:
         taking(hint).payload.dump(1)
     assert str(caught.value).partition(": ")[2] == message
+
+
+def test_what_a_handler_returns_is_looked_at_where_it_is_stored_alone() -> None:
+    def handler(payload: int) -> list[BaseException]:
+        return []
+
+    task_of(handler).check()
+    with pytest.raises(TaskDefinitionError, match="cannot be checked"):
+        task_of(handler, store_result=True).check()

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgtasks import JobSpec
+from tests.cli.running import run
 from tests.worker.conftest import prepared
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.worker.conftest import Database, StartWorker
 
 
@@ -176,14 +179,17 @@ def test_jobs_with_a_forbidden_flag_stay(db: Database, start_worker: StartWorker
     assert db.job(kept.id).attempts == 0
 
 
-def test_a_job_of_an_unknown_task_stays_and_is_logged_once_with_a_suggestion(
-    db: Database, start_worker: StartWorker
+def test_a_job_of_an_unknown_task_stays_and_is_logged_once_with_a_suggestion_and_found_by_the_doctor(
+    db: Database, database: str, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     job = db.app.add_job("nota")
     worker = start_worker("--processes", "1")
     record = worker.wait_for("task_unknown", task="nota")
-    assert "did you mean 'note'" in record["message"]
+    assert record["message"] == "no task of that name here; did you mean 'note'?"
     assert db.job(job.id).attempts == 0
+    db.connection.execute("update graphile_worker._private_jobs set run_at = now() - interval '1 hour'")
+    doctor = run("doctor", "--database-url", database, cwd=tmp_path)
+    assert "1 job of task 'nota' is due, the oldest for 1 h, and none of it runs though workers are alive" in doctor.out
     assert worker.stop() == 0
     assert len(worker.records("task_unknown")) == 1
 
