@@ -42,6 +42,12 @@ def claim_one(queue: Queue, **options: Any) -> Row:
     return claimed
 
 
+def results(queue: Queue) -> dict[int, tuple[str, str | None]]:
+    """How jobs have ended, for those who wait for them."""
+    rows = queue.rows("select job_id, state, error from {gw}._pgtasks_results")
+    return {row["job_id"]: (row["state"], row["error"]) for row in rows}
+
+
 def see_deletes(queue: Queue) -> None:
     """Note what triggers are told of each statement that deletes jobs, in the table `seen`."""
     queue.run("""
@@ -107,6 +113,9 @@ def test_a_held_job_that_was_cancelled_is_deleted_however_its_claim_ends(queue: 
         told = queue.values("select told from seen")
         assert [json.loads(text) for text in told] == [{str(job["id"]): "no more" for job in jobs[:2]}] * 2
         assert cancellations(queue) == []
+    # What a worker ends as cancelled it keeps itself.
+    kept = {} if outcome in ("success", "cancel") else {job["id"]: ("cancelled", "no more") for job in jobs[:2]}
+    assert results(queue) == kept
 
 
 def test_what_a_dead_worker_held_is_deleted_and_not_given_back(queue: Queue) -> None:
@@ -119,6 +128,7 @@ def test_what_a_dead_worker_held_is_deleted_and_not_given_back(queue: Queue) -> 
     queue.rows("select * from {gw}._pgtasks_release_worker('worker', retire => true, max_interruptions => 0)")
     assert queue.job_ids() == [kept["id"]]
     assert cancellations(queue) == []
+    assert results(queue) == {job["id"]: ("cancelled", None) for job in (gone, interrupted)}
 
 
 def test_only_the_claim_that_was_cancelled_is_concerned(queue: Queue) -> None:
@@ -155,6 +165,7 @@ def test_the_sweep_deletes_what_nobody_holds_any_more_and_keeps_what_is_held(que
     assert json.loads(queue.values("select told from seen")[-1]) == {str(failed): "no more"}
     assert queue.value("select {gw}._pgtasks_sweep_cancellations()") == 1
     assert queue.job_ids() == cancellations(queue) == [held["id"]]
+    assert results(queue) == {failed: ("cancelled", "no more"), locked: ("cancelled", "no more")}
 
 
 @pytest.mark.parametrize("first", ["claim", "finish"])

@@ -175,6 +175,23 @@ def test_a_cancel_is_kept_for_who_waits_whatever_the_task(
     assert found[unasked.id].state == "gone"
 
 
+def test_what_somebody_has_cancelled_is_told_as_cancelled_however_its_claim_ends(
+    queue: Queue, connection: psycopg.Connection[Any], sql: Statements
+) -> None:
+    stored, plain, given_up = (held(row) for row in claim(queue, 3))
+    waiting = queue.add()
+    ids = [stored.id, plain.id, given_up.id, waiting]
+    queue.rows("select * from {gw}._pgtasks_cancel_jobs(%s, 'off')", ids)
+    batch = [
+        Completion(stored, Outcome(OutcomeKind.RETRY, "broken")),
+        Completion(held(queue.job(plain.id), "plain"), Outcome(OutcomeKind.RETURN)),
+        Completion(given_up, Outcome(OutcomeKind.CANCEL, "off")),
+    ]
+    run(connection, finish_batch(sql, "worker", batch, {"send": DAY}))
+    found = ends(connection, sql, *ids)
+    assert {job_id: (end.state, end.error) for job_id, end in found.items()} == dict.fromkeys(ids, ("cancelled", "off"))
+
+
 def test_a_result_says_nothing_while_its_job_is_there(
     queue: Queue, connection: psycopg.Connection[Any], sql: Statements
 ) -> None:

@@ -58,20 +58,16 @@ begin
       )
       select 'removed', removed.jobs from removed;
     perform set_config('pgtasks.cancelled', '', true);
-    -- Who waits for one could not tell it from one that has succeeded.
+    -- Who waits for one, or begins to before this transaction ends, could not tell it from one that has succeeded.
+    insert into {gw}._pgtasks_results as results (job_id, state, error, expires_at)
+    select idle.id, 'cancelled', _pgtasks_cancel_jobs.reason, now() + interval '1 hour'
+    from unnest(v_idle_ids) as idle (id)
+    order by idle.id
+    on conflict (job_id) do update
+    set
+      state = excluded.state, value = null, error = excluded.error, finished_at = excluded.finished_at,
+      expires_at = excluded.expires_at;
     if exists (select from {gw}._pgtasks_waits) then
-      insert into {gw}._pgtasks_results as results (job_id, state, error, expires_at)
-      select waits.job_id, 'cancelled', _pgtasks_cancel_jobs.reason, now() + interval '1 hour'
-      from (
-        select distinct waits.job_id
-        from {gw}._pgtasks_waits as waits
-        where waits.job_id = any(v_idle_ids)
-        order by waits.job_id
-      ) as waits
-      on conflict (job_id) do update
-      set
-        state = excluded.state, value = null, error = excluded.error, finished_at = excluded.finished_at,
-        expires_at = excluded.expires_at;
       perform {gw}._pgtasks_tell_waiters(v_idle_ids);
     end if;
   end if;

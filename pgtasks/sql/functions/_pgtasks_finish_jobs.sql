@@ -63,6 +63,7 @@ declare
   v_more_locked_ats timestamptz[];
   v_returned bigint;
   v_cancelled text;
+  v_stopped_ids bigint[];
 begin
   if not _pgtasks_finish_jobs.outcomes <@ array['success', 'cancel', 'retry', 'fail', 'snooze', 'return'] then
     raise exception using
@@ -158,8 +159,9 @@ begin
   then
     select
       array_agg(case when known.job_id is null then done.outcome else 'cancel' end order by done.position),
-      array_agg(case when known.job_id is null then done.last_error else known.reason end order by done.position)
-    into _pgtasks_finish_jobs.outcomes, _pgtasks_finish_jobs.last_errors
+      array_agg(case when known.job_id is null then done.last_error else known.reason end order by done.position),
+      array_agg(done.id) filter (where known.job_id is not null and done.outcome <> 'cancel')
+    into _pgtasks_finish_jobs.outcomes, _pgtasks_finish_jobs.last_errors, v_stopped_ids
     from unnest(
       _pgtasks_finish_jobs.ids,
       _pgtasks_finish_jobs.locked_ats,
@@ -208,6 +210,15 @@ begin
 
   if v_cancelled is not null then
     perform set_config('pgtasks.cancelled', '', true);
+    -- Who waits for one could not tell it from one that has succeeded. Where `cancel` was said it is the caller's affair.
+    insert into {gw}._pgtasks_results as results (job_id, state, error, expires_at)
+    select known.job_id, 'cancelled', known.reason, now() + interval '1 hour'
+    from {gw}._pgtasks_cancellations as known
+    where known.job_id = any(v_stopped_ids) and known.job_id = any(v_ended_ids)
+    on conflict (job_id) do update
+    set
+      state = excluded.state, value = null, error = excluded.error, finished_at = excluded.finished_at,
+      expires_at = excluded.expires_at;
     delete from {gw}._pgtasks_cancellations as known where known.job_id = any(v_ended_ids);
   end if;
 
@@ -286,7 +297,7 @@ begin
     perform {gw}._pgtasks_tell_waiters(array(
       select ended.id
       from unnest(v_ended_ids, v_states) as ended (id, state)
-      where ended.state in ('deleted', 'failed')
+      where ended.state in ('deleted', 'failed', 'superseded')
     ));
   end if;
 

@@ -30,6 +30,16 @@ begin
     );
     delete from {gw}._private_jobs as jobs where jobs.id = any(v_left_ids);
     perform set_config('pgtasks.cancelled', '', true);
+    -- Who waits for one could not tell it from one that has succeeded.
+    insert into {gw}._pgtasks_results as results (job_id, state, error, expires_at)
+    select known.job_id, 'cancelled', known.reason, now() + interval '1 hour'
+    from {gw}._pgtasks_cancellations as known
+    where known.job_id = any(v_left_ids)
+    on conflict (job_id) do update
+    set
+      state = excluded.state, value = null, error = excluded.error, finished_at = excluded.finished_at,
+      expires_at = excluded.expires_at;
+    perform {gw}._pgtasks_tell_waiters(v_left_ids);
   end if;
   removed_jobs := cardinality(v_left_ids);
 

@@ -25,7 +25,8 @@ kept as (
             $4::bigint[], $6::text[], $7::text[], $12::text[], $13::json[], $14::double precision[], $15::boolean[]
         ) as told (id, outcome, error, task, value, seconds, if_awaited) on told.id = ended.id
     where
-        ended.state in ('deleted', 'failed')
+        -- Of others that are deleted, since somebody has cancelled them, the function keeps it.
+        (ended.state = 'failed' or (ended.state = 'deleted' and told.outcome in ('success', 'cancel')))
         and told.seconds is not null
         and (
             not told.if_awaited
