@@ -543,6 +543,34 @@ def test_the_functions_of_an_older_release_are_all_put_in_place(
     assert check(connection, schema).current
 
 
+def test_workers_go_on_between_a_step_and_the_functions(
+    connection: psycopg.Connection[Any], schema: str, queue: Queue
+) -> None:
+    """Each is a transaction of its own, and a migration that is killed leaves what is between them."""
+    [ours] = [function for function in functions(schema) if function.name == "_pgtasks_finish_jobs"]
+    older = ours.definition.replace(",\n  run_ats timestamptz[] = null", "").replace(
+        "_pgtasks_finish_jobs.run_ats", "null::timestamptz[]"
+    )
+    connection.execute(psycopg.sql.SQL("drop function {}._pgtasks_finish_jobs").format(psycopg.sql.Identifier(schema)))
+    connection.execute(older.encode())
+    queue.run("drop table {gw}._pgtasks_waits, {gw}._pgtasks_results")
+    queue.run("delete from {gw}._pgtasks_migrations where name = 'results'")
+    job_id = queue.add()
+    [job] = queue.claim()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "_put_functions", die)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(connection, schema)
+    assert queue.finish({**job, "outcome": "retry"}) == {job_id: "retrying"}
+    migrate(connection, schema)
+    found = queue.values("select oidvectortypes(proargtypes) from pg_proc where proname = '_pgtasks_finish_jobs'")
+    assert [types.endswith("boolean, timestamp with time zone[]") for types in found] == [True]
+
+
 def test_functions_of_a_newer_release_are_left_alone(connection: psycopg.Connection[Any], schema: str) -> None:
     connection.execute("update graphile_worker._pgtasks_functions set revision = revision + 1")
     connection.execute(f"drop function {FLAGS_OBJECT}".encode())

@@ -25,8 +25,3 @@ create table {gw}._pgtasks_results (
   expires_at timestamptz not null
 );
 create index _pgtasks_results_expires_at_idx on {gw}._pgtasks_results (expires_at);
-
--- Has one parameter more now.
-drop function if exists {gw}._pgtasks_finish_jobs(
-  text, bigint[], timestamptz[], text[], text[], double precision[], json[], boolean[], boolean
-);
