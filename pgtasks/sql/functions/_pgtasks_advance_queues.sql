@@ -122,7 +122,7 @@ begin
     left join unnest(v_kept_queue_ids) as kept (id) on kept.id = held.id
     where job_queues.id = any(array[held.id]);
   end if;
-  if exists (select from {gw}._pgtasks_waits) then
+  if exists (select from {gw}._pgtasks_waits as waits where waits.job_id = any(v_ended_ids)) then
     perform {gw}._pgtasks_tell_waiters(v_ended_ids);
   end if;
 

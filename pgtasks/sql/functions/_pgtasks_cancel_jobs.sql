@@ -67,9 +67,7 @@ begin
     set
       state = excluded.state, value = null, error = excluded.error, finished_at = excluded.finished_at,
       expires_at = excluded.expires_at;
-    if exists (select from {gw}._pgtasks_waits) then
-      perform {gw}._pgtasks_tell_waiters(v_idle_ids);
-    end if;
+    perform {gw}._pgtasks_tell_waiters(v_idle_ids);
   end if;
 
   if v_held_ids is not null then

@@ -293,7 +293,7 @@ begin
     perform {gw}._pgtasks_free_queues(_pgtasks_finish_jobs.worker_id, v_queue_ids, v_locked_ats);
   end if;
 
-  if exists (select from {gw}._pgtasks_waits) then
+  if exists (select from {gw}._pgtasks_waits as waits where waits.job_id = any(v_ended_ids)) then
     perform {gw}._pgtasks_tell_waiters(array(
       select ended.id
       from unnest(v_ended_ids, v_states) as ended (id, state)

@@ -22,7 +22,7 @@ begin
   if cardinality(array_remove(v_queue_ids, null)) > 0 then
     perform {gw}._pgtasks_free_queues(_pgtasks_finish_successes.worker_id, v_queue_ids, v_locked_ats);
   end if;
-  if exists (select from {gw}._pgtasks_waits) then
+  if exists (select from {gw}._pgtasks_waits as waits where waits.job_id = any(v_ended_ids)) then
     perform {gw}._pgtasks_tell_waiters(v_ended_ids);
   end if;
 
