@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest e4e00ec70589501b
+-- functions: revision 1, digest 7dc9e65c6e570fb7
 
 sequence job_queues_id_seq
 

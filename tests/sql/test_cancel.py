@@ -168,6 +168,17 @@ def test_the_sweep_deletes_what_nobody_holds_any_more_and_keeps_what_is_held(que
     assert results(queue) == {failed: ("cancelled", "no more"), locked: ("cancelled", "no more")}
 
 
+def test_what_a_graphile_worker_gives_back_does_not_run_again(queue: Queue) -> None:
+    job_id = queue.add(job_key="k")
+    queue.lock(job_id, "graphile-1")
+    assert cancel(queue, job_id) == {job_id: "running"}
+    queue.run(  # as it does that
+        "update {gw}._private_jobs set attempts = greatest(0, attempts - 1), locked_by = null, locked_at = null"
+    )
+    assert queue.claim() == []
+    assert queue.value("select {gw}._pgtasks_sweep_cancellations()") == 1
+
+
 @pytest.mark.parametrize("first", ["claim", "finish"])
 def test_who_cancels_waits_for_a_claim_or_an_end_that_is_under_way(queue: Queue, other: Queue, first: str) -> None:
     register(queue)

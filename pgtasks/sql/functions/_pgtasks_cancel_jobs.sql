@@ -75,7 +75,14 @@ begin
       with marked as (
         update {gw}._private_jobs as jobs
         -- Why the clock's time, see _pgtasks_put_keyed_job.
-        set key = null, attempts = jobs.max_attempts, updated_at = clock_timestamp()
+        set
+          key = null,
+          -- A Graphile Worker that gives a job back takes one off.
+          attempts = case
+            when jobs.id = any(v_known_ids) then jobs.max_attempts
+            else least(jobs.max_attempts + 1, 32767)
+          end,
+          updated_at = clock_timestamp()
         where jobs.id = any(v_held_ids)
         returning jobs
       )
