@@ -54,7 +54,7 @@ class App(Plugged, Adding, Awaiting):
         settings: any settings by name (`docs/reference/settings.md`), which then come before the environment and the
             settings file.
 
-    Example:
+    Examples:
         >>> from pgtasks import App
         >>> app = App(schema="graphile_worker", concurrency=20)
     """

@@ -22,7 +22,7 @@ class BatchResult:
     Raises:
         JobOptionError: a position is no whole number, or what stands for a failure is no exception.
 
-    Example:
+    Examples:
         >>> from pgtasks import BatchResult
         >>> BatchResult({2: ValueError("no such address")})
         BatchResult({2: ValueError('no such address')})

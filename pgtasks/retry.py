@@ -26,7 +26,7 @@ class Backoff:
     Raises:
         JobOptionError: a value is out of range.
 
-    Example:
+    Examples:
         >>> from pgtasks import Backoff
         >>> backoff = Backoff(first=2, factor=3, longest=60, jitter=0)
         >>> [backoff.seconds(attempt) for attempt in range(1, 6)]

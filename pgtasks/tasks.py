@@ -127,7 +127,7 @@ class Task(Generic[X, P, R_co]):
         Raises:
             PayloadError: it does not, or its payload is not an object of keys.
 
-        Example:
+        Examples:
             >>> from pgtasks import task
             >>> @task
             ... def send_email(*, to: str, subject: str = "hello"): ...

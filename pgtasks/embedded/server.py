@@ -136,7 +136,7 @@ def acquire(project: Path | None = None, directory: Path | None = None) -> Lease
         DatabaseUnavailableError: The extra `embedded` is not installed, the directory cannot be used, or the server
             does not start.
 
-    Example:
+    Examples:
         with acquire() as lease:
             psycopg.connect(lease.conninfo)
     """

@@ -157,7 +157,7 @@ def _in_a_line(error: pluggy.PluginValidationError) -> str:
 class Plugins:
     """The plugins that an application brings itself, and what was loaded.
 
-    Example:
+    Examples:
         >>> from pgtasks import App, hookimpl
         >>> class Shop:
         ...     @hookimpl

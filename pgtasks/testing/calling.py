@@ -49,7 +49,7 @@ def call_hook(plugin: Any, hook: str, /, **given: Any) -> Any:
             what the contract says.
         Exception: whatever an implementation raises.
 
-    Example:
+    Examples:
         >>> from pgtasks import Snooze, hookimpl
         >>> from pgtasks.testing import make_job
         >>> class Shop:
@@ -89,7 +89,7 @@ def check_plugin(plugin: Any) -> PluginInfo:
         PluginError: it cannot be loaded; it implements what is no hook, or a hook with arguments that this has not;
             or one of its functions is named like a hook and not marked with `@hookimpl`.
 
-    Example:
+    Examples:
         >>> from pgtasks import hookimpl
         >>> class Shop:
         ...     @hookimpl

@@ -47,7 +47,7 @@ def advance(
     Raises:
         ValueError: it is negative: time does not go back.
 
-    Example:
+    Examples:
         ```python
         run_jobs(raise_errors=False)  # fails, and is tried again a minute later
         advance(minutes=1)

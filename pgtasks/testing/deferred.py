@@ -46,7 +46,7 @@ def deferred_jobs(
         connection: where to look, in whatever transaction is open there, as `defer` takes it; by default one of the
             App's pool, which sees what is committed.
 
-    Example:
+    Examples:
         ```python
         (job,) = deferred_jobs(send_email)
         assert job.payload == {"to": "ada@example.com"}
@@ -107,7 +107,7 @@ def assert_deferred(
     Raises:
         AssertionError: there are none, or not so many.
 
-    Example:
+    Examples:
         ```python
         def test_who_signs_up_gets_one_mail(pgtasks_jobs):
             sign_up("ada@example.com")

@@ -49,7 +49,7 @@ def use_test_database(schema: str = DEFAULT_SCHEMA) -> Iterator[str]:
     Returns:
         The database's connection string.
 
-    Example:
+    Examples:
         ```python
         class SignUpTest(unittest.TestCase):
             def setUp(self):
@@ -100,7 +100,7 @@ def use_connection(connection: BlockingConnection | AsyncConnection) -> Iterator
         connection: a connection as `defer` takes it. With a blocking one, asyncio code can add jobs too, but borrow no
             connection; with one of asyncio's, blocking code can do nothing.
 
-    Example:
+    Examples:
         ```python
         @pytest.fixture(autouse=True)
         def transaction(connection):

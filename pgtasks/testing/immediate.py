@@ -68,7 +68,7 @@ def eager(app: App | None = None) -> Iterator[EagerJobs]:
     Args:
         app: the App whose jobs; by default those of all that there are.
 
-    Example:
+    Examples:
         ```python
         def test_who_signs_up_gets_a_mail(outbox):
             with eager() as jobs:

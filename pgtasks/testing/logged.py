@@ -45,7 +45,7 @@ def job_logs(level: int | str = logging.INFO) -> Iterator[JobLogs]:
     Args:
         level: the least level that is; where the root logger's is higher, it is lowered meanwhile.
 
-    Example:
+    Examples:
         ```python
         with job_logs() as logs:
             run_jobs()

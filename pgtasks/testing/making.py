@@ -21,7 +21,7 @@ def make_job(task: str, payload: Any = None, /, **fields: Any) -> Job:
         payload: its payload; an empty object by default.
         fields: any fields of `Job` that are to be others.
 
-    Example:
+    Examples:
         >>> job = make_job("charge", {"customer": "ada"}, attempts=3)
         >>> job.payload, job.attempts, job.max_attempts
         ({'customer': 'ada'}, 3, 25)
@@ -54,7 +54,7 @@ def make_end(job: Job, exception: BaseException | None = None, /, **fields: Any)
         exception: what its handler has raised.
         fields: any fields of `JobEnd` that are to be others.
 
-    Example:
+    Examples:
         >>> end = make_end(make_job("charge"), ValueError("no such customer"))
         >>> end.state, end.error
         ('failed', 'ValueError: no such customer')

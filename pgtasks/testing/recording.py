@@ -57,7 +57,7 @@ class HookRecorder:
     Raises:
         PluginError: there is no hook of such a name.
 
-    Example:
+    Examples:
         ```python
         recorder = HookRecorder(["job_failed"], tmp_path / "calls")
         run_worker("jobs", database=database, plugins=[recorder])

@@ -94,7 +94,7 @@ def run_jobs(
     Raises:
         PgtasksError: 1000 jobs have run without a limit, and there are more: they may be adding each other for ever.
 
-    Example:
+    Examples:
         ```python
         def test_who_signs_up_gets_a_mail(pgtasks_jobs, outbox):
             sign_up("ada@example.com")

@@ -50,7 +50,7 @@ class DatabaseServer:
     Args:
         conninfo: a connection string for it, of a role that may create databases.
 
-    Example:
+    Examples:
         ```python
         with database_server() as server, server.database() as conninfo:
             psycopg.connect(conninfo)

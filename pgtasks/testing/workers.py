@@ -162,7 +162,7 @@ def run_worker(
         AssertionError: it has not ended in time; the message has its log.
         TypeError: a plugin is an object.
 
-    Example:
+    Examples:
         ```python
         run = run_worker("jobs", database=pgtasks_database, plugins=["shop"])
         assert run.code == 0
@@ -198,7 +198,7 @@ def start_worker(
         timeout: seconds for which any method waits.
         settings: any settings by name.
 
-    Example:
+    Examples:
         ```python
         with start_worker("jobs", database=pgtasks_database, plugins=["shop"]) as worker:
             worker.wait_for("worker_ready")
