@@ -48,6 +48,30 @@ class PayloadAndContext(Protocol[P, X_contra, R_co]):
     def __call__(self, payload: X_contra, ctx: JobContext, /) -> Any: ...
 
 
+class _Nothing:
+    """What only a parameter takes of which nothing is said."""
+
+
+class AnythingAndMore(Protocol[P, R_co]):
+    """`(key, key, …)` where the first may be anything, and so would be taken for a context."""
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    @overload
+    def __call__(self, a: _Nothing, b: Any, /, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class AnythingAndNamed(Protocol[P, R_co]):
+    """`(key, *, key, …)`, likewise."""
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    @overload
+    def __call__(self, a: _Nothing, /, *args: Any, **kwargs: Any) -> Any: ...
+
+
 class ContextAndKeys(Protocol[P, Q, R_co]):
     """`(ctx, key, key, …)`; Q is what follows the context."""
 
@@ -139,3 +163,13 @@ class Payload(Protocol[P, X_contra, R_co]):
 
     @overload
     def __call__(self, payload: X_contra, /) -> Any: ...
+
+
+class ContextAndNamed(Protocol[P, Q, R_co]):
+    """`(ctx, *, key, …)`; Q is what follows the context."""
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    @overload
+    def __call__(self, ctx: JobContext, /, *args: Q.args, **kwargs: Q.kwargs) -> Any: ...

@@ -36,6 +36,10 @@ MISTAKES: Final = (JobOptionError, PayloadError, TaskDefinitionError)
 """Errors of the caller, whose line is what matters, and not how we have come to see them."""
 
 
+class _Unsaid:
+    """What only a task takes of whose payload nothing is said."""
+
+
 class Keys(Generic[Q]):
     """In place of a payload type: the payload is an object whose keys are the handler's parameters, without context."""
 
@@ -119,7 +123,15 @@ class Task(Generic[X, P, R_co]):
         """Give it another name, before it is registered."""
         Task.__init__(self, self.handler, replace(self.options, name=name), self._enqueuer)
 
-    def args(self: Task[Keys[Q], P, Any], *args: Q.args, **kwargs: Q.kwargs) -> dict[str, Any]:
+    # Where a handler says nothing of a parameter, mypy takes the task for one of anything, and by the second form alone
+    # would let `args` take nothing.
+    @overload
+    def args(self: Task[_Unsaid, P, Any], *args: Any, **kwargs: Any) -> dict[str, Any]: ...
+
+    @overload
+    def args(self: Task[Keys[Q], P, Any], *args: Q.args, **kwargs: Q.kwargs) -> dict[str, Any]: ...
+
+    def args(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the payload with which a worker calls the handler with these arguments.
 
         For handlers whose parameters are the payload's keys. Type checkers see whether the handler takes them.

@@ -144,7 +144,7 @@ def whole_payloads() -> None:
     notify.defer([order])  # type: ignore[list-item]
     count.defer("5")  # type: ignore[arg-type]
     count.defer(5, 6)  # type: ignore[call-arg,arg-type]
-    send.args(email)  # type: ignore[misc,arg-type]
+    send.args(email)  # type: ignore[misc]
 
 
 # Several get a key each; so do those that can be given by name alone.
@@ -174,6 +174,19 @@ async def greet_with_context(ctx: JobContext, name: str, times: int = 1) -> str:
 
 
 @task
+def greet_by_name_with_context(ctx: JobContext, *, name: str) -> str:
+    return name
+
+
+@task
+def anything_first(thing: Any, *, times: int) -> None: ...
+
+
+@task
+def anything_of_two(thing: Any, times: int) -> None: ...
+
+
+@task
 def greet_before_context(name: str, times: int, ctx: JobContext) -> None: ...
 
 
@@ -198,6 +211,9 @@ def keys() -> None:
     assert_type(greet_alone.defer(greet_alone.args(name="Ada")), Job[None])
     assert_type(greet_all.defer(greet_all.args("Ada", Grace=2)), Job[None])
     assert_type(greet_with_context.defer(greet_with_context.args("Ada")), Job[str])
+    assert_type(greet_by_name_with_context.defer(greet_by_name_with_context.args(name="Ada")), Job[str])
+    anything_first.defer(anything_first.args(b"", times=2))
+    anything_of_two.defer(anything_of_two.args(b"", times=2))
     assert_type(greet_before_context.defer(greet_before_context.args("Ada", times=2)), Job[None])
     assert_type(greet_around_context.defer(greet_around_context.args("Ada", times=2)), Job[None])
     assert_type(nothing.defer(), Job[None])
@@ -216,6 +232,7 @@ def keys() -> None:
     greet_alone.args(name=5)  # type: ignore[arg-type]
     greet_all.args("Ada", Grace="2")  # type: ignore[arg-type]
     greet_with_context.args("Ada", "2")  # type: ignore[arg-type]
+    greet_by_name_with_context.args(name=5)  # type: ignore[arg-type]
     nothing.defer(5)  # type: ignore[call-overload]
 
 
