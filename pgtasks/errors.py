@@ -7,7 +7,7 @@ below; the command line prints the message without a traceback and ends with `ex
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,11 +158,27 @@ class JobResultError(PgtasksError, ValueError):
     """The result of a job that has ended cannot be had: it was not stored, has expired, or is not what is expected."""
 
 
+_CELERYS: Final = {
+    "countdown": "delay",
+    "eta": "run_at",
+    "max_retries": "max_attempts",
+    "autoretry_for": "retry_on",
+    "dont_autoretry_for": "no_retry_on",
+    "retry_backoff": "retry",
+    "throws": "expected",
+    "soft_time_limit": "timeout",
+    "time_limit": "timeout",
+}
+"""What Celery calls options, for those whose fingers know them: no likeness leads from one name to the other."""
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest of `known`, or an empty string when nothing is near.
 
     >>> did_you_mean("send_mial", ["send_email", "resize"])
     "; did you mean 'send_email'?"
     """
-    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    known = list(known)
+    also = _CELERYS.get(wrong)
+    near = [also] if also in known else difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""

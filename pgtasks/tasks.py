@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
@@ -182,7 +183,9 @@ class Task(Generic[X, P, R_co]):
 
     def _refuse(self, options: Mapping[str, Any], method: str) -> None:
         """Complain of the first option that there is not."""
-        hint = f"arguments of the handler go into the payload: {method}(task.args(…))" if self.inspected.by_keys else ""
+        keys = inspect.signature(self.handler).parameters.keys() if self.inspected.by_keys else ()
+        argument = next((name for name in options if name not in JOB_OPTIONS), None) in keys
+        hint = f"arguments of the handler go into the payload: {method}(task.args(…))" if argument else ""
         check_options(options, f"{method} of task {self.name!r}", hint)
 
     @overload

@@ -213,6 +213,7 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
     ("options", "message"),
     [
         ({"max_attempt": 3}, "@task has no option 'max_attempt'; did you mean 'max_attempts'?"),
+        ({"max_retries": 3}, "@task has no option 'max_retries'; did you mean 'max_attempts'?"),
         (
             {"cron": "* * * * *"},
             (
@@ -564,6 +565,21 @@ def test_defer_many_refuses_a_single_payload(send: Task[Any, ..., Any], sent: Se
     assert str(caught.value) == (
         f"defer_many of task 'send' takes a list of payloads, not one {type(payload).__name__}; use defer"
     )
+    assert sent.calls == []
+
+
+def test_an_unknown_option_is_refused_by_what_it_may_have_been_meant_to_be(task: TaskDecorator, sent: Sent) -> None:
+    @task
+    def greet(*, name: str) -> None: ...
+
+    for options, hint in (
+        ({"name": "Ada"}, "arguments of the handler go into the payload: defer(task.args(…))"),
+        ({"countdown": 5}, "did you mean 'delay'?"),
+        ({"expires": 5}, "it has "),
+    ):
+        with pytest.raises(JobOptionError) as caught:
+            greet.defer({"name": "Ada"}, **options)
+        assert f"has no option {next(iter(options))!r}; {hint}" in str(caught.value)
     assert sent.calls == []
 
 
