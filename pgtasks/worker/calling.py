@@ -145,6 +145,8 @@ def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec:
         told = result
     elif isinstance(result, list | tuple) and isinstance(payload, list | tuple):
         told = BatchResult.of(result)
+    elif isinstance(result, type) and issubclass(result, Decision):
+        return outcome_of_error(task, job, result(), None)  # without parentheses, as it could be raised
     else:
         return SUCCESS
     if not told.failures:

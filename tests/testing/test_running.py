@@ -71,6 +71,11 @@ def wait(ctx: JobContext) -> object:
     return None
 
 
+@task(name="running_class")
+def say(payload: str) -> object:
+    return Retry if payload == "retry" else Snooze
+
+
 @task(name="running_again")
 def again() -> None:
     again.defer()
@@ -95,6 +100,14 @@ def fail(ctx: JobContext) -> None:
 async def fail_async(ctx: JobContext) -> None:
     async with ctx.async_connection() as connection:
         await connection.execute("no SQL")
+
+
+def test_a_decision_may_be_returned_as_a_class_as_it_may_be_raised(pgtasks_jobs: App) -> None:
+    say.defer_many(["retry", "snooze"])
+    run_jobs(raise_errors=False)
+    asked, wrong = [job.last_error or "" for job in deferred_jobs(say)]
+    assert asked == "the task asked for another attempt"
+    assert "Snooze(…): say when the job runs" in wrong
 
 
 def test_jobs_run_in_order_with_what_they_add_until_there_is_none(pgtasks_jobs: App) -> None:
