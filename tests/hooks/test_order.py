@@ -96,10 +96,19 @@ def test_cancel(record: Record, db: Database) -> None:
     job = db.app.add_job("cancelled")
     recorded = record("--once", "--processes", "1")
     assert recorded.worker.wait() == 0
-    check(recorded, "A job is cancelled before it runs")
+    check(recorded, "A plugin cancels a job before it runs")
     assert db.job(job.id) is None
     [logged] = recorded.worker.records("job_cancelled")
     assert (logged["job_id"], logged["reason"]) == (job.id, "not wanted")
+
+
+def test_cancel_while_it_runs(record: Record, db: Database) -> None:
+    job = db.app.add_job("waits")
+    recorded = record("--once", "--processes", "1")
+    recorded.wait_for("job_started")
+    db.app.jobs.cancel([job.id])
+    assert recorded.worker.wait() == 0
+    check(recorded, "Somebody cancels a job that runs")
 
 
 def test_abort(record: Record, db: Database) -> None:
