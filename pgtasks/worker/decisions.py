@@ -61,7 +61,7 @@ class Decisions:
         """Take jobs that have ended."""
         at_once = []
         for completion in completions:
-            if completion.exception is not None and completion.outcome.kind in _FAILURES and not completion.written:
+            if _is_asked_about(completion):
                 self._asked[completion.job.id] = completion
                 task = self._loop.create_task(self._decide(completion), name="retry decision")
                 self._tasks.add(task)
@@ -87,6 +87,13 @@ class Decisions:
         finally:
             self._asked.pop(completion.job.id, None)
             self._pass_on([completion])
+
+
+def _is_asked_about(completion: Completion) -> bool:
+    if completion.exception is None or completion.outcome.kind not in _FAILURES or completion.written:
+        return False
+    # What the handler itself has decided stands; but out of time, it had nothing to decide any more.
+    return completion.timed_out or not isinstance(completion.exception, Decision)
 
 
 def read_decision(answer: Any) -> Decision:

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from pgtasks import App, JobContext
+from pgtasks import App, Fail, JobContext
 
 app = App(listen=True)
 CALLS = Path(os.environ.get("HOOK_CALLS", os.devnull))
@@ -24,6 +24,11 @@ async def works_async(payload: object) -> None: ...
 @app.task
 def raises(payload: object) -> None:
     raise ValueError("it does")
+
+
+@app.task
+def gives_up() -> None:
+    raise Fail("it is of no use")
 
 
 @app.task(timeout=0.2)

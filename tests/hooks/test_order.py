@@ -73,6 +73,14 @@ def test_permanent_failure(record: Record, db: Database) -> None:
     check(recorded, "The last attempt fails")
 
 
+def test_what_a_handler_has_decided_stands(record: Record, db: Database) -> None:
+    db.app.add_job("gives_up")
+    recorded = record("--once", "--processes", "1")
+    assert recorded.worker.wait() == 0
+    assert recorded.calls("job_failed")
+    assert not recorded.calls("retry_decision")
+
+
 def test_time_out(record: Record, db: Database) -> None:
     db.app.add_job("overruns")
     recorded = record("--once", "--processes", "1")
