@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pgtasks.errors import JobOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 class BatchResult:
@@ -29,6 +30,11 @@ class BatchResult:
     """
 
     def __init__(self, failures: Mapping[int, BaseException] | None = None) -> None:
+        if failures is not None and not isinstance(failures, Mapping):
+            raise JobOptionError(
+                f"BatchResult takes failures by position, as in BatchResult({{2: error}}), and not a "
+                f"{type(failures).__name__}"
+            )
         self.failures = dict(failures or {})
         self._items: int | None = None
         given: Mapping[Any, Any] = self.failures
@@ -62,8 +68,10 @@ class BatchResult:
         """
         if not self.failures:
             return {}
-        if not isinstance(payload, list):
-            raise TypeError(f"task {task!r} told how items have fared, but its payload is a {type(payload).__name__}")
+        if not isinstance(payload, list | tuple):
+            raise TypeError(
+                f"task {task!r} told how items have fared, but its payload is a {type(payload).__name__}"
+            ) from next(iter(self.failures.values()))
         if self._items not in (None, len(payload)):
             raise TypeError(f"task {task!r} returned {self._items} results for {len(payload)} items")
         if max(self.failures) >= len(payload):

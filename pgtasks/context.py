@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from pgtasks.errors import TaskDefinitionError
+from pgtasks.errors import JobOptionError, TaskDefinitionError
 from pgtasks.job import Job
 from pgtasks.logs import get_logger
 from pgtasks.logs.context import current_record
@@ -241,6 +241,7 @@ class JobContext:
 
         In a transactional task it joins the task's transaction: it exists once this job has succeeded, or not at all.
         """
+        _check_task(task)
         if self._transaction is not None:
             options.setdefault("connection", self._transaction)
         return task.defer(payload, **options)
@@ -273,9 +274,16 @@ class JobContext:
 
     async def defer_async(self, task: AnyTask, payload: Any = None, /, **options: Any) -> Job[Any]:
         """Do what `defer` does, in an `async def` handler."""
+        _check_task(task)
         if self._transaction is not None:
             options.setdefault("connection", self._transaction)
         return await task.defer_async(payload, **options)
+
+
+def _check_task(task: Any) -> None:
+    if not hasattr(task, "defer"):
+        by_name = "; for one that is known by name alone there is ctx.app.add_job" if isinstance(task, str) else ""
+        raise JobOptionError(f"ctx.defer takes what @task has made, and not {task!r}{by_name}")
 
 
 def current_job() -> JobContext:

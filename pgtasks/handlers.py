@@ -48,7 +48,7 @@ class Handler:
         self._locals = _enclosing_locals(inner)
         self._annotations: Mapping[str, Any] = getattr(inner, "__annotations__", {})
         parameters = list(inspect.signature(function).parameters.values())
-        contexts = [each for each in parameters if _is_context(each)]
+        contexts = [each for each in parameters if _is_context(each, inner.__globals__)]
         others = [each for each in parameters if each not in contexts]
         if len(contexts) > 1 or (parameters and parameters[0].name in ("self", "cls")):
             raise self._impossible()
@@ -65,7 +65,11 @@ class Handler:
         elif _is_whole(others):
             first = others[0]
             self.payload = whole_type(
-                task, self.place, first.annotation, lambda: self._hints([first.name])[first.name], PayloadType
+                task,
+                self.place,
+                first.annotation,
+                lambda: self._hints([first.name])[first.name],
+                PayloadType,
             )
         else:
             if any(each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL) for each in others):
@@ -161,12 +165,14 @@ def _is_whole(parameters: Sequence[inspect.Parameter]) -> bool:
     return len(parameters) == len(named) == 1 and named[0].kind is not named[0].KEYWORD_ONLY
 
 
-def _is_context(parameter: inspect.Parameter) -> bool:
+def _is_context(parameter: inspect.Parameter, names: Mapping[str, Any]) -> bool:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return False
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return parameter.name in ("ctx", "context")
+    if isinstance(annotation, str):
+        annotation = names.get(annotation, annotation)  # the class may be imported under another name
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return re.search(rf"\b{CONTEXT_TYPE}\b", text) is not None
 

@@ -88,5 +88,5 @@ def _text(note: object) -> str:
     if not isinstance(note, str):
         raise JobOptionError(f"note={note!r} must be a string, not {type(note).__name__}")
     if "\0" in note or any("\ud800" <= character <= "\udfff" for character in note):
-        raise JobOptionError(f"note={note!r} holds a character that PostgreSQL cannot store")
+        raise JobOptionError(f"note={note[:40]!r} holds a character that PostgreSQL cannot store")
     return note if len(note) <= LONGEST_NOTE else f"{note[: LONGEST_NOTE - 1]}…"

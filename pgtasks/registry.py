@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
 
@@ -27,7 +27,7 @@ X = TypeVar("X")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
-Exceptions = type[BaseException] | Sequence[type[BaseException]]
+Exceptions = type[BaseException] | Iterable[type[BaseException]]
 
 
 class Registry:

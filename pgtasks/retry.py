@@ -6,7 +6,7 @@ import datetime as dt
 import inspect
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ def check_function(what: str, function: Any, *arguments: str) -> None:
 
 def check_exceptions(what: str, kinds: Any) -> tuple[type[BaseException], ...]:
     """Return an exception type, or several, as a tuple, or raise `JobOptionError`."""
-    given = tuple(kinds) if isinstance(kinds, Sequence) and not isinstance(kinds, str) else (kinds,)
+    given = tuple(kinds) if isinstance(kinds, Iterable) and not isinstance(kinds, str) else (kinds,)
     for kind in given:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise JobOptionError(f"{what}={kind!r} must be an exception type, or a list of them")

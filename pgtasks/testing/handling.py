@@ -34,6 +34,7 @@ from pgtasks.worker.transactions import (
     keep_in_async_transaction,
     keep_in_transaction,
     undo_unless_success,
+    undone_by_us_alone,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _transaction(app: App, job: Job, task: AnyTask, stored: bool) -> Iterator[An
         with job_transaction(app, job) as connection:
             yield connection
     else:
-        with app.connection() as connection, connection.transaction():
+        with app.connection() as connection, connection.transaction(), undone_by_us_alone():
             yield connection
 
 
@@ -173,7 +174,8 @@ async def _transaction_async(app: App, job: Job, task: AnyTask, stored: bool) ->
             yield connection
     else:
         async with app.async_connection() as connection, connection.transaction():
-            yield connection
+            with undone_by_us_alone():
+                yield connection
 
 
 def _ended(task: AnyTask, job: Job, outcome: Outcome, value: Any, here: _Here, kept: str | None) -> JobRun:

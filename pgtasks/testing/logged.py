@@ -52,7 +52,9 @@ def job_logs(level: int | str = logging.INFO) -> Iterator[JobLogs]:
         assert logs.records("mail_sent", task="send_email")
         ```
     """
-    number = logging.getLevelNamesMapping()[level.upper()] if isinstance(level, str) else level
+    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
+    if number is None:
+        raise ValueError(f"level={level!r} is none of {', '.join(logging.getLevelNamesMapping())}")
     logs = JobLogs()
     handler, tap = _Handler(logs, number), _Tap(logs, number)
     processors = structlog.get_config()["processors"]

@@ -143,14 +143,20 @@ def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec:
         return outcome_of_error(task, job, result, None)
     if isinstance(result, BatchResult):
         told = result
-    elif isinstance(result, list | tuple) and isinstance(payload, list | tuple):
+    elif isinstance(result, list | tuple):
         told = BatchResult.of(result)
-    elif isinstance(result, type) and issubclass(result, Decision):
-        return outcome_of_error(task, job, result(), None)  # without parentheses, as it could be raised
+    elif isinstance(result, BaseException):
+        raise TypeError(
+            f"task {task.name!r} returned a {type(result).__name__}, which would count as success; raise it"
+        )
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"task {task.name!r} returned a generator, which nobody runs; collect its values first")
     else:
         return SUCCESS
     if not told.failures:
         return SUCCESS
+    if isinstance(payload, set | frozenset):
+        told.failures_in(payload, task.name)  # complains, since its items have no positions
     # As they are stored: what the handler was given is perhaps another form of it, and perhaps it has changed it.
     items = json_codec.decode(job.payload_json)
     if task.options.upgrade is not None:
@@ -172,14 +178,15 @@ def _outcome_of_batch(
     summary, _, trace = (outcomes[first].error or "").partition("\n\n")
     told = f"{len(outcomes)} of {len(items)} items failed; the first is item {first}"
     error = f"{told}: {summary}" if summary else told
-    left = json_codec.encode([items[place] for place in outcomes])
+    # Where it is transactional, the work on all items is undone, and so are all left.
+    left = None if task.options.transactional else json_codec.encode([items[place] for place in outcomes])
     waits = [outcome.delay for outcome in outcomes.values() if outcome.delay is not None]
     times = [outcome.run_at for outcome in outcomes.values() if outcome.run_at is not None]
     return Outcome(
         OutcomeKind.FAIL if hopeless else OutcomeKind.RETRY,
         f"{error}\n\n{trace}" if trace else error,
         max(waits) if len(waits) == len(outcomes) else None,
-        left if codec is None else codec.encode(left),
+        left if left is None or codec is None else codec.encode(left),
         max(times) if len(times) == len(outcomes) else None,
     )
 
@@ -193,6 +200,13 @@ def outcome_of_error(task: AnyTask, job: Job, error: BaseException, asked: JobAb
         error: what was raised.
         asked: over what the job had been asked to stop before.
     """
+    try:
+        return _outcome_of_error(task, job, error, asked)
+    except BaseException:  # noqa: BLE001 - one that went further would end the thread, and the job would never end
+        return Outcome(OutcomeKind.RETRY, f"{type(error).__qualname__}: <it cannot be looked at>")
+
+
+def _outcome_of_error(task: AnyTask, job: Job, error: BaseException, asked: JobAbortedError | None) -> Outcome:
     options = task.options
     if asked is not None:
         if isinstance(asked, JobCancelledError):

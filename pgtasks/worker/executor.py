@@ -306,9 +306,9 @@ class Executor:
         return outcome
 
     def _failure(self, job: Job, task: AnyTask, run: Run, error: BaseException, began: float) -> Completion:
-        raised: BaseException | None = error
-        if isinstance(error, InvalidPayload):
-            outcome, raised = error.outcome, None  # the handler has not been called
+        raised: Any = error
+        if issubclass(type(error), InvalidPayload):  # which asks nothing of the error itself, whatever it is
+            outcome, raised = raised.outcome, None  # the handler has not been called
         else:
             outcome = outcome_of_error(task, job, error, run.error_of(job))
         if run.deadline is not None:

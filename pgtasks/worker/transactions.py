@@ -38,7 +38,8 @@ def job_transaction(app: App, job: Job) -> Iterator[psycopg.Connection[Any]]:
         LostClaimError: somebody else has the job, and nothing was done.
     """
     with app.connection() as connection, connection.transaction():
-        yield connection
+        with undone_by_us_alone():
+            yield connection
         _expect_held(job, run(connection, finish_in_transaction(app.statements, job)))
 
 
@@ -46,7 +47,8 @@ def job_transaction(app: App, job: Job) -> Iterator[psycopg.Connection[Any]]:
 async def async_job_transaction(app: App, job: Job) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Do what `job_transaction` does, for `async def` handlers."""
     async with app.async_connection() as connection, connection.transaction():
-        yield connection
+        with undone_by_us_alone():
+            yield connection
         _expect_held(job, await run_async(connection, finish_in_transaction(app.statements, job)))
 
 
@@ -62,10 +64,32 @@ async def keep_in_async_transaction(
     await run_async(connection, keep_result(app.statements, job, result, seconds))
 
 
+class _Undo(psycopg.Rollback):
+    """What undoes a job's transaction for us, and goes no further."""
+
+
+@contextmanager
+def undone_by_us_alone() -> Iterator[None]:
+    """Let no handler undo the transaction of its job in silence: the job would be taken for ended, and is not.
+
+    Raises:
+        RuntimeError: it has raised `psycopg.Rollback`.
+    """
+    try:
+        yield
+    except _Undo:
+        raise
+    except psycopg.Rollback as error:
+        raise RuntimeError(
+            "the handler has raised psycopg.Rollback, which does not say what becomes of the job; raise Retry, Snooze, "
+            "Cancel or Fail, each of which undoes its transaction"
+        ) from error
+
+
 def undo_unless_success(outcome: Outcome) -> None:
     """Have the transaction of the block undone, without an error, unless the job has succeeded."""
     if outcome is not SUCCESS:
-        raise psycopg.Rollback
+        raise _Undo
 
 
 def _expect_held(job: Job, held: bool) -> None:

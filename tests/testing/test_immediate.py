@@ -171,3 +171,15 @@ def test_one_app_may_be_eager_and_be_as_it_was_afterwards(pgtasks_app: MakeApp) 
     assert ["count", "count"] in seen
     count.defer(5)
     assert [job.payload for job in deferred_jobs(app=app)] == [5]
+
+
+def test_a_context_that_is_to_defer_what_is_no_task_says_so() -> None:
+    app = App(registry=Registry())
+
+    @app.task
+    def follow(payload: None, ctx: JobContext) -> None:
+        name: Any = "send_mail"
+        ctx.defer(name, {})
+
+    with eager(app), pytest.raises(JobOptionError, match=r"not 'send_mail'; for one .* ctx\.app\.add_job"):
+        follow.defer(None)

@@ -280,3 +280,22 @@ def test_plugins_are_round_the_job_and_decide_about_failures(pgtasks_app: MakeAp
     call.defer("bye")
     with pytest.raises(OSError, match="bye"):
         run_jobs(app=app)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_handler_that_undoes_its_transaction_without_saying_what_then_has_failed(
+    pgtasks_app: MakeApp, is_async: bool
+) -> None:
+    app = pgtasks_app()
+
+    def undo(payload: None) -> None:
+        raise psycopg.Rollback
+
+    async def undo_async(payload: None) -> None:
+        raise psycopg.Rollback
+
+    handler: Any = undo_async if is_async else undo
+    app.task(name="undo", transactional=True)(handler).defer(None)
+    (run,) = run_jobs(app=app, raise_errors=False)
+    assert run.state == "retrying"
+    assert "RuntimeError: the handler has raised psycopg.Rollback" in str(run.outcome.error)
