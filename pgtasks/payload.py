@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 AnyType = TypeVar("AnyType", bound="PayloadType")
+_JSON: Final = frozenset((str, int, float, bool, type(None), dict, list, tuple))
 _MOST_PROBLEMS: Final = 5
 """How many mistakes one message tells."""
 
@@ -135,14 +136,14 @@ class PayloadType:
         except ValidationError as error:
             raise PayloadError(self._problems(error, given)) from None
         try:
-            dumped = checked.model_dump(mode="json", by_alias=True, warnings=False)["payload"]
-        except (ValueError, TypeError) as error:
+            dumped = checked.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)["payload"]
+        except (ValueError, TypeError, AttributeError) as error:
             raise PayloadError(f"{self._cannot_take} it cannot be written as JSON: {error}") from None
         if self._typed is not None:
             dumped.update(self._without_typed(value))
         # The second is what pydantic makes of a lone surrogate in a key.
         is_in_doubt = self._is_ambiguous or (self._has_free_keys and "\ufffd" in str(dumped))
-        if is_in_doubt or not self._has_come_back:
+        if is_in_doubt or not self._has_come_back or not _is_plain(value):
             self._expect_back(checked.payload, dumped, is_in_doubt=is_in_doubt)  # type: ignore[attr-defined]
         return dumped
 
@@ -242,12 +243,23 @@ class PayloadType:
         if kind in ("extra_forbidden", "unexpected_keyword_argument"):
             hint = did_you_mean(str(path[-1]), self._keys or self._fields) if len(path) == 1 else ""
             return f"{where} is not one of its keys{hint}"
+        if kind == "union_tag_invalid":  # its message has the value
+            where = _path((*path, detail["ctx"]["discriminator"].strip("'")))
+            return f"{where} should be one of {detail['ctx']['expected_tags']}"
         message = detail["msg"].partition("\n")[0].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if not message.startswith("Input "):
             return f"{where}: {message}" if where else message
         if kind.endswith(("_type", "_parsing", "_required")) or kind == "is_instance_of":
             message += _not_a(detail["input"] if path or given is not None else given)
         return f"{where or 'it'}{message.removeprefix('Input')}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a payload, as far as can be seen quickly, has no instance of a class, in which nobody has looked."""
+    kind = type(value)
+    if kind is dict:
+        return _JSON.issuperset(map(type, value.values()))
+    return _JSON.issuperset(map(type, value)) if kind is list else kind in _JSON
 
 
 def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any], kind: type[AnyType]) -> AnyType:
