@@ -255,11 +255,10 @@ class PayloadType:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a payload, as far as can be seen quickly, has no instance of a class, in which nobody has looked."""
+    """Whether a payload, as far as can be seen quickly, has no instance of a class in which nobody has looked."""
     kind = type(value)
-    if kind is dict:
-        return _JSON.issuperset(map(type, value.values()))
-    return _JSON.issuperset(map(type, value)) if kind is list else kind in _JSON
+    items = value.values() if kind is dict else value if kind is list else (value,)
+    return all(issubclass(each, BaseModel) for each in set(map(type, items)) - _JSON)
 
 
 def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any], kind: type[AnyType]) -> AnyType:

@@ -45,6 +45,14 @@ class Keys(Generic[Q]):
     """In place of a payload type: the payload is an object whose keys are the handler's parameters, without context."""
 
 
+_INSTEAD: Final = {
+    **dict.fromkeys(("delay", "send", "enqueue"), "defer(payload)"),
+    **dict.fromkeys(("apply_async", "send_with_options"), "defer(payload, queue=…, delay=…)"),
+    **dict.fromkeys(("aenqueue", "kiq"), "await defer_async(payload)"),
+}
+"""What there is for methods that other frameworks have."""
+
+
 class Enqueuer(Protocol):
     """What a task needs to add jobs: an `App`, usually."""
 
@@ -113,6 +121,13 @@ class Task(Generic[X, P, R_co]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} at {self.place}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what is in place of the methods of other frameworks."""
+            hint = f"; add a job by {_INSTEAD[name]}" if name in _INSTEAD else ""
+            raise AttributeError(f"task {self.__dict__.get('name', '')!r} has no attribute {name!r}{hint}")
 
     def check(self) -> None:
         """Raise `TaskDefinitionError` if what its annotations name cannot be read."""

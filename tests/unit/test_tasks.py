@@ -589,3 +589,12 @@ def test_an_option_that_cannot_be_stored_is_refused_before_anything_is_sent(
     with pytest.raises(JobOptionError):
         send.defer(None, priority=40000)
     assert sent.calls == []
+
+
+def test_who_calls_what_other_frameworks_have_is_shown_the_way(task: TaskDecorator) -> None:
+    @task
+    def handle(mail: dict[str, Any]) -> None: ...
+
+    called: Any = handle
+    with pytest.raises(AttributeError, match=r"'handle' has no attribute 'delay'; add a job by defer\(payload\)"):
+        called.delay({})
