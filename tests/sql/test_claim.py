@@ -100,6 +100,7 @@ def test_a_claimed_job_is_locked_with_its_queue_for_the_worker(queue: Queue) -> 
 # Which, and in which order
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("ahead", AHEAD)
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_jobs_are_claimed_by_priority_then_run_at_then_id(queue: Queue, ahead: str, analyzed: bool) -> None:
@@ -258,6 +259,7 @@ def test_a_head_that_moves_to_another_queue_while_it_is_claimed_is_left_alone(qu
     assert queue.queue("r")["locked_at"] is not None
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("ahead", AHEAD)
 def test_the_first_job_of_a_queue_is_found_behind_what_cannot_be_taken(queue: Queue, ahead: str) -> None:
     add_ahead(queue, ahead)
@@ -319,6 +321,7 @@ def test_near_a_mark_a_forbidden_queue_is_left_alone(queue: Queue) -> None:
 # Near marks
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("ahead", AHEAD)
 def test_near_marks_only_what_comes_after_one_of_them_is_looked_at(queue: Queue, ahead: str) -> None:
     add_ahead(queue, ahead)

@@ -30,6 +30,7 @@ def claim_one(queue: Queue, **options: object) -> Row:
 # Outcomes
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.every_schema
 @pytest.mark.parametrize(
     ("outcome", "state", "attempts"),
@@ -181,6 +182,7 @@ def test_a_job_that_cannot_run_at_any_time_that_python_knows_can_be_finished(que
 # The fence
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("wait", [True, False])
 def test_an_end_of_another_workers_job_is_not_written(queue: Queue, outcome: str, wait: bool) -> None:
@@ -190,6 +192,7 @@ def test_an_end_of_another_workers_job_is_not_written(queue: Queue, outcome: str
     assert (queue.job(job["id"]), queue.queue("q")) == before
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("wait", [True, False])
 def test_an_end_of_an_earlier_claim_of_the_same_worker_is_not_written(queue: Queue, outcome: str, wait: bool) -> None:
@@ -222,6 +225,7 @@ def test_a_queue_that_a_later_claim_of_the_same_worker_holds_stays_locked(queue:
 # Superseded jobs
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("had_key", [True, None])
 @pytest.mark.parametrize("by", ["add_job", "add_jobs", "remove_job"])
@@ -339,6 +343,7 @@ def test_a_job_whose_row_somebody_has_locked_is_waited_for_where_wanted(
     assert finishing.result() == {job["id"]: "deleted" if outcome == "success" else "superseded"}
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("analyzed", [True, False])
 @pytest.mark.parametrize("outcomes", [["success"], ["retry"], ["success", "retry"]])
 def test_two_sessions_that_finish_the_same_jobs_in_opposite_order_do_not_deadlock(

@@ -459,6 +459,7 @@ FLAGS_OBJECT = "graphile_worker._pgtasks_flags_object"
 EMPTY = "returns jsonb language sql as 'select null::jsonb'"
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.every_postgres
 @pytest.mark.parametrize(
     "changes",

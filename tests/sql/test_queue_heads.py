@@ -39,6 +39,7 @@ def test_a_head_that_is_held_keeps_nobody_from_other_queues(queue: Queue, other:
         assert [job["id"] for job in queue.claim(limit=1)] == [free]
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize(("limit", "held"), [(1, 60), (1, 600), (24, 24), (24, 90), (24, 110)])
 def test_many_held_heads_keep_nobody_from_other_queues(queue: Queue, other: Queue, limit: int, held: int) -> None:
     for number in range(held):
@@ -64,6 +65,7 @@ def test_two_ends_in_one_queue_bring_its_next_job_once(queue: Queue) -> None:
     assert len(taken) == len({job["id"] for job in taken})
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize(("limit", "held"), [(10, 150), (1, 2_000), (1, 10_500)])
 def test_jobs_that_are_held_keep_nobody_from_those_behind_them(
     queue: Queue, other: Queue, limit: int, held: int
