@@ -32,7 +32,6 @@ class Guarded(NamedTuple):
 @pytest.fixture(scope="module")
 def guarded(servers: Servers) -> Iterator[Guarded]:
     cluster = servers.cluster(max_connections="5", superuser_reserved_connections="3", max_wal_senders="0")
-    cluster.initialize()
     try:
         cluster.start()
         admin = cluster.conninfo()

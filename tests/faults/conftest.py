@@ -63,7 +63,6 @@ def make_cluster(servers: Servers) -> Iterator[Callable[..., Cluster]]:
 
     def make(max_connections: str = "200") -> Cluster:
         cluster = servers.cluster(synchronous_commit="on", max_connections=max_connections)
-        cluster.initialize()
         cluster.start()
         running.append(cluster)
         with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:

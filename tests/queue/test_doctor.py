@@ -35,7 +35,6 @@ def careful_database(request: pytest.FixtureRequest, servers: Servers) -> Iterat
     if request.param not in versions():
         pytest.skip(f"PostgreSQL {request.param} is not here")
     cluster = servers.cluster(request.param, fsync="on", full_page_writes="on", synchronous_commit="on")
-    cluster.initialize()
     cluster.start()
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
         migrate(connection)

@@ -30,8 +30,7 @@ SECRET = "hush"
 
 @contextmanager
 def running(cluster: Cluster) -> Iterator[str]:
-    """Make and start a cluster, with the schema in it, and give its connection string."""
-    cluster.initialize()
+    """Start a cluster, with the schema in it, and give its connection string."""
     cluster.start()
     try:
         with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
@@ -222,7 +221,7 @@ def standby_of(
         "hot_standby_feedback": "on",
         "wal_receiver_status_interval": "1",
     }
-    standby = servers.cluster(NEWEST, **settings)
+    standby = servers.missing_cluster(NEWEST, **settings)
     connection.execute("select pg_backup_start('copy', true)")
     shutil.copytree(primary.directory, standby.directory, ignore=shutil.ignore_patterns("postmaster.*", "server.lock"))
     row = connection.execute("select labelfile from pg_backup_stop(false)").fetchone()

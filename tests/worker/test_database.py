@@ -55,7 +55,6 @@ def start_server(servers: Servers, **options: str) -> Iterator[Server]:
     cluster = servers.cluster(
         NEWEST, max_connections="40", synchronous_commit="on", max_notify_queue_pages="64", **options
     )
-    cluster.initialize()
     cluster.start()
     server = Server(NEWEST, cluster)
     yield server

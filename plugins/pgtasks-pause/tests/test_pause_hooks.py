@@ -182,7 +182,6 @@ def test_while_the_database_is_away_the_last_answer_stays_and_is_told_of_once(
 ) -> None:
     caplog.set_level(logging.INFO, "pgtasks.plugins.pause")
     cluster = servers.cluster(synchronous_commit="on")
-    cluster.initialize()
     cluster.start()
     app = App(registry=Registry(), database_url=cluster.conninfo(), hook_timeout=0.2)
     with psycopg.connect(cluster.conninfo(), autocommit=True) as conn:
