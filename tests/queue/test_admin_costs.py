@@ -161,6 +161,7 @@ def pages_of_ending(queue: Queue, schema: str, outcome: str, jobs: int) -> int:
     return pages(queue, operation)
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("outcome", [*OUTCOMES, "success at once"])
 def test_the_end_of_a_job_is_found_by_its_id(queue: Queue, schema: str, outcome: str) -> None:
     assert pages_of_ending(queue, schema, outcome, jobs=10) < 500

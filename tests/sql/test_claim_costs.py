@@ -315,6 +315,7 @@ def plans(queue: Queue, call: Callable[[Queue, list[Row]], object]) -> Counter[s
     return found
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("call", [name for name in CALLS if name.startswith(("claim", "has_runnable"))])
 def test_no_plan_of_a_claim_reads_a_table_or_compares_rows_one_by_one(queue: Queue, call: str, statistics: str) -> None:
@@ -334,6 +335,7 @@ WORSE: dict[str, tuple[str, str, str]] = {
 }
 
 
+@pytest.mark.one_postgres_each
 @pytest.mark.parametrize("index", WORSE)
 def test_without_an_index_a_claim_is_found_to_cost_more(queue: Queue, index: str) -> None:
     state, call, statistics = WORSE[index]
