@@ -487,7 +487,7 @@ def test_cancel_removes_what_waits_and_tells_who_holds_the_rest(admin: Admin, qu
         (99, "unknown", False),
     ]
     running, *removed = [one.job for one in changes[:-1]]
-    assert (running.locked_by, running.attempts, running.key) == ("worker-1", 3, None)
+    assert (running.locked_by, running.attempts, running.key) == ("worker-1", 4, None)
     assert [job.payload for job in removed] == [[1]] * 4
     assert queue.job_ids() == [states.running]
 
