@@ -216,7 +216,7 @@ def test_a_worker_that_dies_ends_it_with_the_end_of_the_log(running: Running, em
     [supervisor] = [pid for pid in pids if parent_of(pid) not in pids]
     os.kill(supervisor, signal.SIGKILL)
     code, err = running.end()
-    assert code == 1
+    assert code == 1, err
     assert re.search(r"^  \d{4}-\d\d-\d\dT.* host=|^  \d{4}-\d\d-\d\dT.* worker=", err, re.MULTILINE), err
     assert err.endswith(
         "pgtasks: error: the worker ended with exit code -9 before its work was done; the end of its log is above\n"

@@ -387,7 +387,10 @@ def test_a_terminal_that_is_closed_stops_a_worker_instead_of_reloading_it(
     ours, theirs = pty.openpty()
     # Its session's terminal is the one that the fixture's session gets by opening it first.
     name = os.ttyname(theirs)
-    take = f"import os, sys; os.open({name!r}, os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
+    take = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # ignored if the tests run by nohup
+        f"os.open({name!r}, os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
+    )
     worker = start_worker("--processes", "1", before=(sys.executable, "-c", take))
     os.close(theirs)
     worker.wait_for("worker_ready")
