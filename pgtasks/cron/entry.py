@@ -1,0 +1,42 @@
+"""A cron entry: what is to be added as a job, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgtasks.cron.schedule import Schedule
+    from pgtasks.job import JobKeyMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronEntry:
+    """A task that is to be run at the times of a schedule."""
+
+    id: str
+    """Name by which the database remembers the entry; unique in all that schedule into one schema."""
+    task: str
+    """Name of the task."""
+    schedule: Schedule
+    """When."""
+    source: str
+    """Where it is from, for messages: `crontab:3`, `shop/tasks.py:12`, `plugin x`, `table`."""
+    payload: Mapping[str, Any] | None = None
+    """The job's payload, an object; `_cron` is added to it. None is an empty one."""
+    backfill: float = 0.0
+    """Seconds for which what was missed is made up for; 0: not at all."""
+    max_attempts: int | None = None
+    """How often a job may be tried; None leaves it to the database, like the options below."""
+    queue: str | None = None
+    """Name of a queue."""
+    priority: int | None = None
+    """From -32768 to 32767, lower runs earlier."""
+    job_key: str | None = None
+    """A waiting job with this key is replaced."""
+    job_key_mode: JobKeyMode | None = None
+    """`replace` or `preserve_run_at`."""
+    flags: tuple[str, ...] | None = None
+    """Flags of the job."""
