@@ -44,6 +44,12 @@ class PayloadError(PgtasksError, ValueError):
     exit_code = 2
 
 
+class CronError(PgtasksError, ValueError):
+    """A crontab or a cron entry cannot be used as it is written; the message names the place and the fix."""
+
+    exit_code = 2
+
+
 class DatabaseUnavailableError(PgtasksError):
     """No database is configured, the server is not there, or it refuses the connection."""
 
