@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # orjson reads numbers into 64-bit integers and doubles. Fifteen significant digits and a two-digit exponent always
-# survive that; anything longer is looked at by `_exact_number`. A match inside a string only costs time.
+# survive that; anything longer is looked at by `exact_number`. A match inside a string only costs time.
 _NEEDS_EXACT_NUMBERS = re.compile(rb"[0-9.]{16,}|[0-9][eE][-+]?[0-9]{3}")
 
 _MOST_DIGITS: Final = 4300
@@ -36,7 +36,7 @@ NULL: Final = orjson.Fragment(b"null")
 """The value that is written as null where None stands for something else."""
 
 
-def needs_exact_numbers(raw: bytes) -> bool:
+def needsexact_numbers(raw: bytes) -> bool:
     """Whether JSON may hold a number that a double cannot."""
     return _NEEDS_EXACT_NUMBERS.search(raw) is not None
 
@@ -64,7 +64,7 @@ def decode(text: bytes | str) -> Any:
     try:
         # Decoded here, since json.loads would take bytes with zeros in them for UTF-16.
         decoded = raw.decode("utf-8", "surrogatepass")
-        return json.loads(decoded, parse_float=_exact_number, parse_constant=_refuse_constant)
+        return json.loads(decoded, parse_float=exact_number, parse_constant=_refuse_constant)
     except RecursionError:
         raise PayloadError("payload is nested too deeply to be read") from None
     except ValueError as error:
@@ -119,7 +119,8 @@ def _is_finite(value: Any) -> bool:
     return True
 
 
-def _exact_number(literal: str) -> float | Decimal:
+def exact_number(literal: str) -> float | Decimal:
+    """Return a number with a fraction or an exponent: a float, if that stands for the same decimal."""
     number = float(literal)
     try:
         exact = Decimal(literal)

@@ -245,7 +245,7 @@ class JobSpec:
         if self.queue is not None:
             _check_text("queue", self.queue, _MAX_NAME_LENGTH)
         if self.job_key is not None:
-            _check_text("job_key", self.job_key, _MAX_KEY_LENGTH)
+            check_job_key(self.job_key)
         if self.job_key_mode is not None:
             _check_mode(self.job_key_mode, self.job_key)
         if self.run_at is not None or self.delay is not None:
@@ -352,6 +352,11 @@ def check_flags(flags: object) -> tuple[str, ...]:
 def check_queue(queue: str) -> None:
     """Raise `JobOptionError` unless `queue` can be the name of a queue."""
     _check_text("queue", queue, _MAX_NAME_LENGTH)
+
+
+def check_job_key(key: str) -> None:
+    """Raise `JobOptionError` unless `key` can be the key of a job."""
+    _check_text("job_key", key, _MAX_KEY_LENGTH)
 
 
 def check_task_name(name: str) -> None:

@@ -49,6 +49,8 @@ NICKNAMES: Final = {
 _STAR: Final = re.compile(r"\*(?:/([0-9]+))?")
 _RANGE: Final = re.compile(r"([0-9]+|[a-z]+)-([0-9]+|[a-z]+)(?:/([0-9]+))?")
 _VALUE: Final = re.compile(r"[0-9]+|[a-z]+")
+_OTHER_DIALECTS: Final = re.compile(r"[?#]|\bL?W\b|L\b|\d[LW]")
+"""What Quartz and others have for last days, nearest weekdays and the like."""
 _WORD: Final = re.compile(r"\S+")
 
 
@@ -165,6 +167,8 @@ def _value(kind: _Kind, text: str, offset: int, *, ends: bool = False) -> int:
 
 
 def _no_name(kind: _Kind, text: str) -> str:
+    if _OTHER_DIALECTS.fullmatch(text.upper()):
+        return _of_another_dialect(kind, text)
     if not kind.names:
         hint = f"it takes numbers from {kind.first} to {kind.last}, and *"
         return f"{kind.name} {text!r} is no number; {hint}"
@@ -186,6 +190,10 @@ def _turned(kind: _Kind, start: int, end: int, span: re.Match[str]) -> str:
     return f"write {','.join(parts)!r}" if not step else f"list what is meant, as in {','.join(parts)!r}"
 
 
+def _of_another_dialect(kind: _Kind, text: str) -> str:
+    return f"{kind.name} {text!r} is not of this dialect, which has no '?', 'L', 'W' or '#'"
+
+
 def _unreadable(kind: _Kind, text: str) -> str:
     value, slash, step = text.partition("/")
     if slash and _VALUE.fullmatch(value.lower()):
@@ -194,6 +202,6 @@ def _unreadable(kind: _Kind, text: str) -> str:
         return f"{kind.name} {text!r} cannot be read; steps are of '*' or of a range, as in '*/{step or 2}'"
     if slash and not step.isdigit():
         return f"{kind.name} {text!r} has no step that is a number, as in '{value}/2'"
-    if any(character in text for character in "LW#?") and any(map(str.isupper, text)) or "#" in text or text == "?":
-        return f"{kind.name} {text!r} is not of this dialect, which has no '?', 'L', 'W' or '#'"
+    if _OTHER_DIALECTS.search(text):
+        return _of_another_dialect(kind, text)
     return f"{kind.name} {text!r} cannot be read; it takes numbers, ranges (1-5), '*', '*/2', and lists of these"

@@ -77,6 +77,11 @@ class Schedule:
     def __reduce__(self) -> tuple[type[Schedule], tuple[str, str]]:
         return Schedule, (self.text, self.timezone)
 
+    @property
+    def is_never(self) -> bool:
+        """Whether no day is one of its days, as with 30 February."""
+        return self._day_from(date(2000, 1, 1)) is None
+
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the first minute after `moment`, in UTC; None if there is none, as of 30 February."""
         start = _minute(moment)
@@ -140,7 +145,7 @@ class Schedule:
             ahead = minute + (wanted - now) * _MINUTE
             if ahead.astimezone(self._zone).utcoffset() != local.utcoffset():
                 # The clocks are changed before that: go on with what they read then.
-                minute = _first_minute(minute, ahead, lambda each: self._offset(each) != local.utcoffset())
+                minute = _first_minute(minute, ahead, self._has_changed_from(local))
             elif found:
                 return ahead
             else:
@@ -169,8 +174,8 @@ class Schedule:
         before = local.replace(fold=1).astimezone(UTC)
         return _first_minute(before, moment, lambda each: each.astimezone(self._zone).replace(tzinfo=None) >= naive)
 
-    def _offset(self, moment: datetime) -> timedelta | None:
-        return moment.astimezone(self._zone).utcoffset()
+    def _has_changed_from(self, local: datetime) -> Callable[[datetime], bool]:
+        return lambda moment: moment.astimezone(self._zone).utcoffset() != local.utcoffset()
 
 
 @functools.cache
