@@ -12,9 +12,10 @@ from pgtasks import embedded
 from pgtasks.adding import Adding
 from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.connections import psycopg_connection, psycopg_connection_async
+from pgtasks.cron.declared import declare
 from pgtasks.database import Database
-from pgtasks.errors import AppLoadError
-from pgtasks.job import Job, JobSpec, check_flags
+from pgtasks.errors import AppLoadError, CronError
+from pgtasks.job import Job, JobSpec, check_flags, check_task_name
 from pgtasks.logs import get_logger
 from pgtasks.options import JobOptions, check_options
 from pgtasks.plugged import Plugged, split_plugins
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pgtasks.connections import AsyncConnection, BlockingConnection
+    from pgtasks.cron.declared import CronOptions
     from pgtasks.database import Operation
+    from pgtasks.tasks import AnyTask
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound="BaseModel")
@@ -255,6 +258,29 @@ class App(Plugged, Adding, Awaiting):
     ) -> Sequence[Job] | int:
         """Do what `add_jobs` does, from asyncio code; the specs may come from an asynchronous iterable, too."""
         return await self.add_many_async(specs, None, connection, notify=notify, returning=returning)
+
+    def cron(self, schedule: str, task: AnyTask | str, /, **options: Unpack[CronOptions]) -> None:
+        """Have workers of this application add a job at the times of a schedule.
+
+        Args:
+            schedule: `minute hour day month weekday` as in a crontab, or `@hourly`, `@daily` and the like.
+            task: one of this application, or the name of any, which need not be known here.
+            options: as of `Task.cron`.
+
+        Raises:
+            CronError: as of `Task.cron`; or the task is of another application.
+        """
+        declaration = declare(schedule, options, "app.cron")
+        name = task if isinstance(task, str) else task.name
+        known = self.registry.get(name)
+        if not isinstance(task, str) and known is not task:
+            raise CronError(f"{declaration.source}: task {name!r} is not one of this App; give its name instead")
+        if known is not None:
+            known.declare(declaration)
+            return
+        check_task_name(name)
+        declaration.entry(name, None)
+        self.registry.schedule(name, declaration)
 
     @property
     def jobs(self) -> Jobs:

@@ -36,7 +36,7 @@ NULL: Final = orjson.Fragment(b"null")
 """The value that is written as null where None stands for something else."""
 
 
-def needsexact_numbers(raw: bytes) -> bool:
+def needs_exact_numbers(raw: bytes) -> bool:
     """Whether JSON may hold a number that a double cannot."""
     return _NEEDS_EXACT_NUMBERS.search(raw) is not None
 

@@ -8,19 +8,22 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, Unpack, overload
 
+from pgtasks.cron.declared import Declarations, declare
 from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
 from pgtasks.options import TaskOptions, check_grace, check_store_result, check_timeout
 from pgtasks.retry import check_exceptions, check_function, check_retry
-from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task
+from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task, Unregistered
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
 
     from pgtasks import shapes
+    from pgtasks.cron.declared import CronOptions, Declaration
+    from pgtasks.cron.entry import CronEntry
     from pgtasks.retry import RetryRule
 
 X = TypeVar("X")
@@ -39,6 +42,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, AnyTask] = {}
+        self._declared = Declarations()
 
     def add(self, task: AnyTask) -> None:
         """Register `task` under its name.
@@ -51,11 +55,39 @@ class Registry:
             return
         known = self._tasks.get(task.name)
         if known is not None and not _replaces(task, known):
+            if known.handler is task.handler:
+                raise TaskDefinitionError(
+                    f"Task {task.name!r} at {task.place} is made twice; put @task(…) below @task.cron(…), or give it "
+                    f"another name with @task(name=...)"
+                )
             raise TaskDefinitionError(
                 f"Task {task.name!r} is defined twice: at {known.place} and at {task.place}; "
                 f"give one of them another name with @task(name=...)"
             )
         self._tasks[task.name] = task
+        if known is not None and known is not task:
+            self._declared.drop(task.name, known.inspected.execution)
+        before, task.timetable = task.timetable, self
+        if isinstance(before, Unregistered):
+            for declaration in before.declarations:
+                self.schedule(task.name, declaration)
+
+    def schedule(self, task: str, declaration: Declaration) -> None:
+        """Add a cron entry for a task by its name, which need not be known here.
+
+        Raises:
+            CronError: another entry has the same name; the message shows both places.
+        """
+        self._declared.add(task, declaration)
+
+    def cron_entries(self) -> list[CronEntry]:
+        """Return the cron entries that code has declared, with payloads as their tasks take them.
+
+        Raises:
+            CronError: a task does not take its payload.
+            TaskDefinitionError: the annotations of one cannot be read.
+        """
+        return self._declared.entries(self._tasks)
 
     def get(self, name: str) -> AnyTask | None:
         """Return the task of that name, or None."""
@@ -120,6 +152,9 @@ class Decorate:
 
     One parameter beside the context gets the whole payload, and says its type. Several get a key each.
     """
+
+    @overload
+    def __call__(self, handler: Task[X, P, R], /) -> Task[X, P, R]: ...  # type: ignore[overload-overlap]  # is first
 
     @overload
     def __call__(self, handler: shapes.ContextAlone[P, R], /) -> Task[Any, P, R]: ...
@@ -274,6 +309,31 @@ class TaskDecorator:
         if handler is None:
             return Decorate(functools.partial(self._register, options=checked))
         return self._register(handler, checked)
+
+    def cron(self, schedule: str, /, **options: Unpack[CronOptions]) -> Decorate:
+        """Have workers add a job at the times of a schedule, for a function, which becomes a task, or a task.
+
+        Args:
+            schedule: `minute hour day month weekday` as in a crontab, or `@hourly`, `@daily` and the like.
+            options: as of `Task.cron`. What the task itself takes stands in a `@task(…)` below.
+
+        Raises:
+            CronError: as of `Task.cron`.
+
+        Example:
+            >>> from pgtasks import task
+            >>> @task.cron("0 6 * * *", id="morning", payload={"text": "good morning"})
+            ... @task.cron("0 18 * * *", id="evening", payload={"text": "good evening"})
+            ... @task(queue="greetings")
+            ... def greet_all(*, text: str): ...
+        """
+        declaration = declare(schedule, options, "@task.cron")
+
+        def register(handler: Any) -> AnyTask:
+            task = handler if isinstance(handler, Task) else self._register(handler, TaskOptions())
+            return task.declare(declaration)
+
+        return Decorate(register)
 
     def _register(self, handler: Any, options: TaskOptions) -> AnyTask:
         if isinstance(handler, Task):

@@ -6,8 +6,9 @@ import functools
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
+from pgtasks.cron.declared import declare
 from pgtasks.errors import JobOptionError, PayloadError, TaskDefinitionError
 from pgtasks.handlers import Handler
 from pgtasks.job import Job, JobSpec, check_flags
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from pgtasks.connections import AsyncConnection, BlockingConnection
+    from pgtasks.cron.declared import CronOptions, Declaration
     from pgtasks.options import (
         AsyncDeferOptions,
         AsyncKeyedOptions,
@@ -85,6 +87,24 @@ class Enqueuer(Protocol):
         """Do what `add_many` does; the jobs may come from an asynchronous iterable, too."""
 
 
+class Timetable(Protocol):
+    """What keeps cron entries."""
+
+    def schedule(self, task: str, declaration: Declaration) -> None:
+        """Add an entry for the task of that name."""
+
+
+class Unregistered:
+    """Keeps the cron entries of a task that is in no registry yet, and may be given another name."""
+
+    def __init__(self) -> None:
+        self.declarations: list[Declaration] = []
+
+    def schedule(self, task: str, declaration: Declaration) -> None:
+        """Add an entry."""
+        self.declarations.append(declaration)
+
+
 class Task(Generic[X, P, R_co]):
     """A registered function. Calling it runs the function here and now; `defer` adds a job that runs it in a worker.
 
@@ -109,11 +129,14 @@ class Task(Generic[X, P, R_co]):
         self.takes_payload: bool = inspected.takes_payload
         self.takes_context: bool = inspected.takes_context
         self._enqueuer = enqueuer
-        self._usual = {
+        self.usual: dict[str, Any] = {
             name: value
             for name in ("queue", "priority", "max_attempts", "flags")
             if (value := getattr(options, name)) is not None
         }
+        """The options that its jobs have unless they say otherwise."""
+        self.timetable: Timetable = Unregistered()
+        """What keeps its cron entries: the registry, once it is in one."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function itself, in the caller's process."""
@@ -137,7 +160,46 @@ class Task(Generic[X, P, R_co]):
 
     def rename(self, name: str) -> None:
         """Give it another name, before it is registered."""
+        timetable = self.timetable
         Task.__init__(self, self.handler, replace(self.options, name=name), self._enqueuer)
+        self.timetable = timetable
+
+    def cron(self, schedule: str, /, **options: Unpack[CronOptions]) -> Self:
+        """Have workers add a job at the times of a schedule. Also as a decorator, `@task.cron(…)`, any number of times.
+
+        Args:
+            schedule: `minute hour day month weekday` as in a crontab, or `@hourly`, `@daily` and the like.
+            options: `timezone`: name of the time zone that the times are in; `UTC` by default.
+                `payload`: what the handler takes, an object.
+                `id`: name by which the database remembers the entry; the task's name by default.
+                `backfill`: for how long what was missed is made up for: `"2d"`, a timedelta or seconds; not at all by
+                default.
+                `max_attempts`, `queue`, `priority`, `job_key`, `job_key_mode`, `flags`: as for `defer`.
+
+        Returns:
+            The task itself.
+
+        Raises:
+            CronError: the schedule or an option cannot be used, the handler does not take the payload, or another entry
+                has that id.
+
+        Example:
+            >>> from pgtasks import task
+            >>> @task.cron("30 4 * * mon-fri", timezone="Europe/Berlin", payload={"days": 1}, backfill="2d")
+            ... def report(*, days: int): ...
+        """
+        return self.declare(declare(schedule, options, "cron"))
+
+    def declare(self, declaration: Declaration) -> Self:
+        """Add a cron entry whose options were checked: what `cron` ends with."""
+        try:
+            declaration.entry(self.name, self)
+        except TaskDefinitionError as error:
+            # What annotations name may be defined further below. The payload is checked once more when workers load it.
+            if "which is not there" not in str(error):
+                raise
+        self.timetable.schedule(self.name, declaration)
+        return self
 
     # Where a handler says nothing of a parameter, mypy takes the task for one of anything, and by the second form alone
     # would let `args` take nothing.
@@ -189,9 +251,9 @@ class Task(Generic[X, P, R_co]):
             self._refuse(options, method)
         if not self.payload.is_any:
             payload = self.payload.dump(payload)
-        if self._usual:
+        if self.usual:
             given = {name: value for name, value in options.items() if value is not None}
-            options = {**self._usual, **given}
+            options = {**self.usual, **given}
         if (flags := options.get("flags")) is not None:
             options["flags"] = check_flags(flags)
         return JobSpec(task=self.name, payload=payload, **options)
@@ -502,7 +564,7 @@ class Task(Generic[X, P, R_co]):
 
     @functools.cached_property
     def _template(self) -> JobSpec:
-        return JobSpec(task=self.name, **self._usual)
+        return JobSpec(task=self.name, **self.usual)
 
     def _checked(self, jobs: Any) -> Any:
         """Return the jobs to add, their payloads as the handler takes them."""

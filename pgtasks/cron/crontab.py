@@ -20,7 +20,7 @@ from pgtasks.errors import CronError, JobOptionError, PayloadError, did_you_mean
 from pgtasks.job import check_job_key, check_max_attempts, check_priority, check_queue, check_task_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 _WORD: Final = re.compile(r"\S+")
@@ -326,7 +326,7 @@ def _read_id(text: str) -> str:
     return text
 
 
-def _checked(check: Callable[[str], None]) -> Callable[[str], str]:
+def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
     def read(text: str) -> str:
         check(text)
         return text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgtasks.cron.schedule import Schedule
-    from pgtasks.job import JobKeyMode
+
+CronKeyMode = Literal["replace", "preserve_run_at"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class CronEntry:
     """From -32768 to 32767, lower runs earlier."""
     job_key: str | None = None
     """A waiting job with this key is replaced."""
-    job_key_mode: JobKeyMode | None = None
+    job_key_mode: CronKeyMode | None = None
     """`replace` or `preserve_run_at`."""
     flags: tuple[str, ...] | None = None
     """Flags of the job."""

@@ -94,7 +94,8 @@ def read_fields(text: str) -> Fields:
     if len(words) != len(KINDS):
         raise _not_five([word[0] for word in words], text)
     sets = [_read_field(kind, word[0], word.start()) for kind, word in zip(KINDS, words, strict=True)]
-    return Fields(*sets, every_hour=_STAR.fullmatch(words[1][0]) is not None)
+    minutes, hours, days, months, weekdays = sets
+    return Fields(minutes, hours, days, months, weekdays, every_hour=_STAR.fullmatch(words[1][0]) is not None)
 
 
 def _full(nickname: str, offset: int) -> str:

@@ -94,6 +94,11 @@ def _directory(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def _crontab_here() -> Path | None:
+    path = Path("crontab").absolute()
+    return path if path.is_file() else None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Seconds = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_no_bool)]
@@ -134,6 +139,13 @@ class Settings(BaseSettings):
         default=None,
         description="A directory whose executables and Python files are tasks. A relative path in a file starts at "
         "that file.",
+    )
+    crontab: Annotated[Path | None, BeforeValidator(_none), AfterValidator(lambda path: path and _directory(path))] = (
+        Field(
+            default_factory=_crontab_here,
+            description="The crontab file, or `none`. By default `crontab` in the current directory, if it is there. A "
+            "relative path in a file starts at that file.",
+        )
     )
     processes: Annotated[Count, Field(ge=1, le=1000)] = Field(
         default_factory=usable_cpus, description="Worker processes on this host, 1 to 1000."

@@ -29,7 +29,7 @@ TEST_DATABASE: Final = "PGTASKS_TEST_DATABASE_URL"
 """The server that `pgtasks.testing` uses: no setting, and never the database of an application."""
 JOINED: Final = frozenset({"plugins"})
 """Lists to which every source adds, where for other settings the strongest one counts."""
-DIRECTORIES: Final = frozenset({"embedded_dir", "tasks_dir"})
+DIRECTORIES: Final = frozenset({"crontab", "embedded_dir", "tasks_dir"})
 """Paths, which start at the file that they stand in."""
 
 LIBPQ_VARIABLES: Final = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
