@@ -48,6 +48,7 @@ COMMANDS: Final = {
     ),
     "workers": LazyCommand("pgtasks.cli.workers:workers", "See which workers there are, and take jobs from dead ones."),
     "top": LazyCommand("pgtasks.cli.top:top", "Watch workers, running jobs and their progress."),
+    "cron": LazyCommand("pgtasks.cli.cron:cron", "See what runs at which times, and steer it."),
     "cleanup": LazyCommand(
         "pgtasks.cli.cleanup:cleanup",
         "Forget tasks and queues that no job has, or delete the jobs that are permanently failed.",

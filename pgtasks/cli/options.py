@@ -7,6 +7,7 @@ itself, before the command, count like the command's own.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -72,6 +73,11 @@ def logging_options(command: Command) -> Command:
         type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         help="The least severe log messages that are written.",
     )(command)
+
+
+def absolute_path(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Make a path of the command line absolute: importing modules may change the working directory."""
+    return value if value is None or value.lower() == "none" else str(Path(value).absolute())
 
 
 def settings_from(ctx: click.Context) -> Settings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgtasks.cli.database import announce, resolve_database
-from pgtasks.cli.options import database_options, given_settings, logging_options
+from pgtasks.cli.options import absolute_path, database_options, given_settings, logging_options
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
@@ -27,9 +27,15 @@ log = get_logger("pgtasks.worker")
     "--tasks-dir",
     type=click.Path(),
     metavar="DIR",
-    # Made absolute here: importing the modules may change the working directory.
-    callback=lambda _ctx, _option, value: value and str(Path(value).absolute()),
+    callback=absolute_path,
     help="Run the executables and Python files in DIR as tasks, too; a module need not be named then.",
+)
+@click.option(
+    "--crontab",
+    type=click.Path(),
+    metavar="FILE",
+    callback=absolute_path,
+    help="Add jobs at the times in this file; ./crontab by default, if it is there, or 'none'.",
 )
 @click.option("--processes", type=int, metavar="N", help="Worker processes; one for each usable CPU by default.")
 @click.option("--concurrency", type=int, metavar="N", help="Jobs that one process runs at a time; 10 by default.")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WORD: Final = re.compile(r"\S+")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_:/-]*")
 """What tasks and entries may be called here."""
+_AFTER_TASK: Final = re.compile(r"\{|\?.*=")
 _MODES: Final = ("replace", "preserve_run_at")
 _JSON5_ERROR: Final = re.compile(r"<string>:1 (?:Unexpected )?(.*?) (?:at|near) column (\d+)", re.DOTALL)
 _MOST_PROBLEMS: Final = 20
@@ -187,7 +188,7 @@ class _LineReader:
         count = 1 if words[0][0].startswith("@") else len(KINDS)
         start, end = words[0].start(), words[min(count, len(words)) - 1].end()
         fields = self._line[start:end]
-        before_payload = next((i for i, word in enumerate(words) if word[0][0] in "?{"), len(words))
+        before_payload = next((i for i, word in enumerate(words) if _AFTER_TASK.match(word[0])), len(words))
         try:
             Schedule(fields)
         except FieldError as error:
@@ -270,8 +271,8 @@ class _LineReader:
 
         text = self._line[offset:]
         try:
-            value: Any = json5.loads(text, parse_float=codec.exact_number)
-            codec.encode(value)
+            # Once more by our codec: it knows what JSON cannot hold, and json5 leaves surrogate pairs apart.
+            value = codec.decode(codec.encode(json5.loads(text, parse_float=codec.exact_number)))
         except PayloadError as error:
             raise _Mistake(str(error), offset) from None
         except ValueError as error:

@@ -101,11 +101,13 @@ class Declaration:
             CronError: the task does not take the payload.
             TaskDefinitionError: its annotations cannot be read.
         """
-        payload = self.options.get("payload")
         usual: Mapping[str, Any] = {}
         if target is not None:
             usual = target.usual
-        payload = self._checked(payload, target)
+        try:
+            payload = read_payload(self.options.get("payload"), target)
+        except PayloadError as error:
+            raise CronError(f"{self.source}: {error}") from None
         given = {name: self.options[name] for name in _JOB_OPTIONS if self.options.get(name) is not None}
         return CronEntry(
             id=self.id_for(task),
@@ -117,23 +119,31 @@ class Declaration:
             **{**usual, **given},
         )
 
-    def _checked(self, payload: Any, target: Target | None) -> Mapping[str, Any] | None:
-        """Return the payload as JSON has it, checked as when a job is added, and as before it runs."""
-        try:
-            dumped = payload if target is None else target.payload.dump(payload)
-            _check_object(dumped)
-            if dumped is not None:
-                # From a payload type's own form to what the supervisor can hold without the application.
-                dumped = codec.decode(codec.encode(dumped))
-        except PayloadError as error:
-            raise CronError(f"{self.source}: {error}") from None
-        if target is None:
-            return dumped  # type: ignore[no-any-return]  # it is an object, or None
+
+def read_payload(payload: Any, target: Target | None) -> Mapping[str, Any] | None:
+    """Return the payload of an entry as JSON has it, checked as when a job is added, and as before it runs.
+
+    Args:
+        payload: as for `defer`.
+        target: the task, if it is known here.
+
+    Raises:
+        PayloadError: the task does not take it.
+    """
+    dumped: Any = payload if target is None else target.payload.dump(payload)
+    if dumped is not None:
+        if not isinstance(dumped, Mapping):
+            raise PayloadError(
+                f"the payload of a cron entry has to be an object, since '_cron' is added to it, not {_named(dumped)}"
+            )
+        # As the supervisor can hold it without the application.
+        dumped = codec.decode(codec.encode(dumped))
+    if target is not None:
         try:
             target.payload.load(codec.encode({**(dumped or {}), **_ADDED}))
         except PayloadError as error:
-            raise CronError(f"{self.source}: cron adds '_cron' to the payload, and {error}") from None
-        return dumped  # type: ignore[no-any-return]  # as above
+            raise PayloadError(f"cron adds '_cron' to the payload, and {error}") from None
+    return dumped  # type: ignore[no-any-return]  # None or an object, as was seen above
 
 
 def declare(schedule: str, options: Mapping[str, Any], what: str) -> Declaration:
@@ -231,13 +241,6 @@ def _check(options: Mapping[str, Any]) -> None:
             f"job_key_mode={mode!r} is none of {', '.join(map(repr, known))}{did_you_mean(str(mode), known)}"
         )
     JobSpec(task="any", **{name: options.get(name) for name in _JOB_OPTIONS})
-
-
-def _check_object(payload: object) -> None:
-    if payload is not None and (not isinstance(payload, Mapping)):
-        raise PayloadError(
-            f"the payload of a cron entry has to be an object, since '_cron' is added to it, not {_named(payload)}"
-        )
 
 
 def _named(payload: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path  # noqa: TC003 - pydantic evaluates the annotations
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import orjson
