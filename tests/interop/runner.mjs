@@ -3,6 +3,7 @@
 //   node runner.mjs PACKAGE about
 //   node runner.mjs PACKAGE work '{"tasks": {"node_note": "note"}, "concurrency": 4, "pollInterval": 100}'
 //   node runner.mjs PACKAGE call '[["addJob", ["py_note", {"to": "Ada"}]]]'
+//   node runner.mjs PACKAGE crontab '{"text": "0 4 * * * task", "moments": [[0, 4, 29, 11, 0]]}'
 //
 // Every line on stdout is a JSON object or, as the answer of `about` and `call`, a JSON value; its log is on stderr.
 import { readFile } from "node:fs/promises";
@@ -40,6 +41,15 @@ async function about() {
   say({ release: version, node: process.version });
 }
 
+// What it makes of a crontab, and which of some moments each entry matches: [minute, hour, day, month, weekday].
+async function crontab({ text, moments }) {
+  const entries = graphile.parseCrontab(text).map(({ match, ...entry }) => ({
+    ...entry,
+    matches: moments.map(([min, hour, date, month, dow]) => match({ min, hour, date, month, dow })),
+  }));
+  say(entries);
+}
+
 async function work({ tasks, concurrency, pollInterval }) {
   const taskList = Object.fromEntries(Object.entries(tasks).map(([name, handler]) => [name, handlers[handler]]));
   const runner = await graphile.run({ taskList, concurrency, pollInterval, crontab: "", maxPoolSize: concurrency + 4 });
@@ -60,4 +70,4 @@ async function call(calls) {
 }
 
 const revive = (key, value) => (key === "runAt" ? new Date(value) : value);
-await { about, work, call }[command](input && JSON.parse(input, revive));
+await { about, crontab, work, call }[command](input && JSON.parse(input, revive));
