@@ -111,7 +111,7 @@ class ForkUnsafeError(PgtasksError):
 
 
 class ProblemsFoundError(PgtasksError):
-    """`pgtasks doctor` has looked, and found something that needs action."""
+    """`pgtasks doctor` or `pgtasks cron check` has looked, and found something that needs action."""
 
     exit_code = 13
 

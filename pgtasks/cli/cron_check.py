@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "-m",
     "--module",
-    "modules",
+    "names",  # not as a setting: the file alone is looked at where it is not given
     multiple=True,
     metavar="MODULE[:APP]",
     help="Import this, and compare the file with its tasks and with the times in its code; may be given several times.",
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON objects, one a line.")
 @plugin_option
 @click.pass_context
-def check(ctx: click.Context, /, *, modules: Sequence[str], as_json: bool, **_settings: object) -> None:
+def check(ctx: click.Context, /, *, names: Sequence[str], as_json: bool, **_settings: object) -> None:
     """Look for mistakes in a crontab file, and tell each with its line and column.
 
     FILE is the setting 'crontab' by default, or ./crontab. No database is needed. The exit code is 13 if a worker would
@@ -44,8 +44,8 @@ def check(ctx: click.Context, /, *, modules: Sequence[str], as_json: bool, **_se
         raise click.UsageError("there is no file 'crontab' here: name one", ctx)
     crontab = load_crontab(_shown(settings.crontab))
     problems = list(crontab.problems)
-    if modules:
-        problems += _against(crontab, _load(ctx, modules))
+    if names:
+        problems += _against(crontab, _load(ctx, names))
     problems.sort(key=lambda problem: (problem.line, problem.column))
     if as_json:
         show_json(_object(crontab, problem) for problem in problems)
@@ -73,8 +73,7 @@ def _load(ctx: click.Context, modules: Sequence[str]) -> App:
 
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    given = {name: value for name, value in given_settings(ctx).items() if name != "modules"}
-    app = load_app(modules, given, executable_handler)
+    app = load_app(modules, given_settings(ctx), executable_handler)
     _ = app.hooks  # loads the plugins, which may add tasks
     return app
 

@@ -13,6 +13,7 @@ from pgtasks import App, AsyncJobs, Job, JobContext, Jobs, Task
 SHARED = {
     App: {
         "connection",
+        "cron",
         "task",
         "plugin_settings",
         "configure",
@@ -23,7 +24,7 @@ SHARED = {
         "session_statements",
         "result_of",
     },
-    Task: {"args", "spec", "run", "rename", "check"},
+    Task: {"args", "spec", "run", "rename", "check", "cron", "declare"},
     JobContext: {"connection", "progress"},
     Job: set(),
 }
