@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 7dc9e65c6e570fb7
+-- functions: revision 1, digest ebdcf026b9abad3f
 
 sequence job_queues_id_seq
 
@@ -18,6 +18,19 @@ table _pgtasks_cancellations
   constraint _pgtasks_cancellations_pkey PRIMARY KEY (job_id)
   CREATE UNIQUE INDEX _pgtasks_cancellations_pkey ON graphile_worker._pgtasks_cancellations USING btree (job_id)
   CREATE INDEX _pgtasks_cancellations_worker_idx ON graphile_worker._pgtasks_cancellations USING btree (locked_by)
+
+table _pgtasks_crontabs
+  identifier text not null
+  entry json
+  recorded_at timestamp with time zone
+  recorded_by text
+  paused_at timestamp with time zone
+  last_tick timestamp with time zone
+  scheduled_at timestamp with time zone
+  scheduled_by text
+  last_job_id bigint
+  constraint _pgtasks_crontabs_pkey PRIMARY KEY (identifier)
+  CREATE UNIQUE INDEX _pgtasks_crontabs_pkey ON graphile_worker._pgtasks_crontabs USING btree (identifier)
 
 table _pgtasks_forgotten_names
   kind text not null
@@ -487,6 +500,11 @@ function _pgtasks_lock_ready_jobs(task_ids integer[], forbidden_flags text[], ma
   language plpgsql
   volatile
 
+function _pgtasks_pause_crontabs(identifiers text[], pause boolean)
+  returns SETOF text
+  language plpgsql
+  volatile
+
 function _pgtasks_put_distinct_jobs(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean)
   returns SETOF graphile_worker._private_jobs
   language plpgsql
@@ -513,6 +531,11 @@ function _pgtasks_read_specs(common json, each json, payloads json)
   returns graphile_worker.job_spec[]
   language sql
   stable
+
+function _pgtasks_record_crontabs(host text, clock timestamp with time zone, identifiers text[], entries text[])
+  returns TABLE(found_at timestamp with time zone, identifier text, known_since timestamp with time zone, last_execution timestamp with time zone)
+  language plpgsql
+  volatile
 
 function _pgtasks_register_queue(queue_name text)
   returns integer
@@ -563,6 +586,11 @@ function _pgtasks_restore_names(task_identifiers text[], max_age interval, OUT r
   volatile
   set enable_seqscan=off
   set jit=off
+
+function _pgtasks_schedule_crontab(host text, clock timestamp with time zone, ticks timestamp with time zone[], identifiers text[], wanted boolean[], tasks text[], payloads text[], queue_names text[], run_at timestamp with time zone[], max_attempts integer[], job_keys text[], priorities integer[], flags text[], job_key_modes text[])
+  returns TABLE(found_at timestamp with time zone, index integer, state text, job_id bigint)
+  language plpgsql
+  volatile
 
 function _pgtasks_survey(look_at integer, max_priorities integer, max_names integer)
   returns TABLE(kind text, name text, ready bigint, scheduled bigint, running bigint, failed bigint)
