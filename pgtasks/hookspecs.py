@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import click
     from psycopg.abc import Query
 
+    from pgtasks.cron.entry import CronEntry
+    from pgtasks.cron.ticks import CronTick
     from pgtasks.flow import Cancel, Decision, Fail, Snooze
     from pgtasks.hookdata import (
         Application,
@@ -179,6 +181,22 @@ def register_migrations() -> Sequence[Migration]:
         @hookimpl
         def register_migrations(self):
             return [Migration(1, "create table {schema}._pgtasks_shop_visits (at timestamptz not null)")]
+    """
+
+
+@hook(Kind.COLLECT, Role.COMMAND, Role.WORKER, isolated=False)
+def register_cron(app: Application) -> Sequence[CronEntry]:
+    """Return entries that are scheduled beside those of crontabs and of the application's code.
+
+    Called when the application is loaded, after `register_tasks`. The supervisor schedules what is answered, and calls
+    none of these functions itself. Each entry needs an id that no other has.
+
+    Example:
+        @hookimpl
+        def register_cron(self, app):
+            return [
+                CronEntry(id="shop.nightly", task="shop.cleanup", schedule=Schedule("0 3 * * *"), source="plugin shop")
+            ]
     """
 
 
@@ -387,6 +405,61 @@ def listen_restored() -> None:
         @hookimpl
         def listen_restored(self):
             self.listening = True
+    """
+
+
+# Cron: in the supervisor
+
+
+@hook(Kind.OBSERVE, Role.SUPERVISOR, asynchronous=True)
+def cron_backfill(ticks: Sequence[CronTick]) -> None:
+    """Told of times of entries that were missed and are about to be made up for, oldest first, some hundred at a time.
+
+    Each host that starts finds the same, and one of them adds the jobs: `cron_scheduled` is told there.
+
+    Example:
+        @hookimpl
+        def cron_backfill(self, ticks):
+            self.missed += len(ticks)
+    """
+
+
+@hook(Kind.CHANGE, Role.SUPERVISOR, asynchronous=True)
+def before_cron_schedule(ticks: Sequence[CronTick]) -> Sequence[CronTick] | None:
+    """Called with times of entries that have come, and the jobs that are to be added; may change or refuse these.
+
+    To change a job, answer its tick with another `spec`. A tick that is left out is refused: nothing is added for it,
+    not now and not later. Every host asks its own plugins, so all should have the same: what counts is what the one has
+    answered that comes first. If a plugin fails, its answer is left out.
+
+    Example:
+        @hookimpl
+        def before_cron_schedule(self, ticks):
+            return [tick for tick in ticks if not self.is_holiday(tick.at)]
+    """
+
+
+@hook(Kind.OBSERVE, Role.SUPERVISOR, asynchronous=True)
+def cron_scheduled(ticks: Sequence[CronTick]) -> None:
+    """Told of times of entries for which this host has added the jobs, oldest first; each `job_id` is there.
+
+    Example:
+        @hookimpl
+        def cron_scheduled(self, ticks):
+            self.scheduled += len(ticks)
+    """
+
+
+@hook(Kind.OBSERVE, Role.SUPERVISOR, asynchronous=True)
+def cron_clock_skew(clock: str, seconds: float, reason: str) -> None:
+    """Told when a clock has jumped (`reason` is `jumped`), or this host's is not the database's (`differs`).
+
+    `clock` is `database`, `host`, or `both`, which is so when this host has slept. The database's decides what is due.
+
+    Example:
+        @hookimpl
+        def cron_clock_skew(self, clock, seconds):
+            self.skew.labels(clock).set(seconds)
     """
 
 

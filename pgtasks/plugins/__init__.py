@@ -12,6 +12,9 @@
 
 from __future__ import annotations
 
+from pgtasks.cron.entry import CronEntry
+from pgtasks.cron.schedule import Schedule
+from pgtasks.cron.ticks import CronTick
 from pgtasks.errors import PluginError
 from pgtasks.flow import Cancel, Decision, Fail, Retry, Snooze
 from pgtasks.hookdata import (
@@ -43,6 +46,8 @@ __all__ = [
     "Check",
     "CheckResult",
     "ClaimPlan",
+    "CronEntry",
+    "CronTick",
     "Decision",
     "Dispatch",
     "Fail",
@@ -63,6 +68,7 @@ __all__ = [
     "ProcessState",
     "Retry",
     "Role",
+    "Schedule",
     "Snooze",
     "describe_plugin_settings",
     "hookimpl",

@@ -6,13 +6,17 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pgtasks import codec
 from pgtasks.hookdata import HostInfo, LostJob, ProcessInfo, ProcessState
+from pgtasks.job import JobSpec
 from pgtasks.worker.decisions import read_decision
 from pgtasks.worker.protocol import describe_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pgtasks.cron.clocks import Skew
+    from pgtasks.cron.ticks import CronTick
     from pgtasks.hookdata import Application
     from pgtasks.job import Claim, Outcome
     from pgtasks.plugins import LoopDispatch
@@ -104,6 +108,24 @@ class HostHooks:
             host = replace(self._host, processes=fleet.wanted, states=tuple(map(_state, fleet.members)))
             await self._hooks.told("supervisor_tick", host=host)
 
+    async def before_cron(self, ticks: Sequence[CronTick]) -> Sequence[CronTick]:
+        """Return what plugins make of ticks that are about to be scheduled."""
+        if not self._hooks.has("before_cron_schedule"):
+            return ticks
+        return await self._hooks.change_async("before_cron_schedule", ticks, read_ticks, argument="ticks")
+
+    def backfilling(self, ticks: Sequence[CronTick]) -> None:
+        """Tell of ticks that were missed and are about to be scheduled."""
+        self._hooks.tell("cron_backfill", ticks=tuple(ticks))
+
+    def cron_scheduled(self, ticks: Sequence[CronTick]) -> None:
+        """Tell of ticks whose jobs were added."""
+        self._hooks.tell("cron_scheduled", ticks=tuple(ticks))
+
+    def clock_skew(self, skew: Skew) -> None:
+        """Tell that clocks are not as they should be."""
+        self._hooks.tell("cron_clock_skew", clock=skew.clock, seconds=skew.seconds, reason=skew.reason)
+
     async def health_problems(self) -> list[str]:
         """Return what plugins say is wrong."""
         answers = await self._hooks.collect_async("health_check", read_problems)
@@ -127,3 +149,17 @@ def _state(member: Member) -> ProcessState:
 def read_problems(answer: Any) -> list[str]:
     """Return a plugin's answer to `health_check`, or raise."""
     return [answer] if isinstance(answer, str) else [str(problem) for problem in answer]
+
+
+def read_ticks(answer: Any, ticks: Sequence[CronTick]) -> Sequence[CronTick]:
+    """Return a plugin's answer to `before_cron_schedule`, in the order of what it was given, or raise."""
+    answered = {tick.name: tick for tick in answer}
+    given = {tick.name for tick in ticks}
+    for name, tick in answered.items():
+        if name not in given:
+            raise ValueError(f"{name[0]!r} at {name[1]} is none of the ticks that were given")
+        if not isinstance(tick.spec, JobSpec):
+            raise TypeError(f"the spec of {name[0]!r} is no JobSpec")
+        # In the database, a statement would fail with all that is in it.
+        codec.encode(tick.spec.payload, f"payload of cron entry {name[0]!r}")
+    return [answered[tick.name] for tick in ticks if tick.name in answered]

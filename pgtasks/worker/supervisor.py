@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgtasks.cron.scheduler import Scheduler
 from pgtasks.database import Database
 from pgtasks.errors import BreakingMigrationError, PgtasksError, ShutdownForcedError
 from pgtasks.hookdata import HostInfo
@@ -128,6 +129,8 @@ class Supervisor:
         self._link = DatabaseLink(
             database, Statements(self._settings.schema_name), self._host_id, self._hooks.database_error
         )
+        self._scheduler = Scheduler(self._link, self._host_id, self._hooks)
+        self._scheduler.use(loaded.crontab)
         self._checking_end = asyncio.Lock()
         self._fleet = Fleet(
             Generation.of(loaded, zygote, conninfo, self._settings.processes),
@@ -208,6 +211,8 @@ class Supervisor:
             on_cancelled=cancellations.look,
         )
         self._do(heartbeats.run(), "heartbeats")
+        if not self._once:
+            self._do(self._scheduler.run(), "schedule cron entries")
         self._do(sweep_now_and_then(self._link), "sweep")
         self._do(restore_now_and_then(self._link, self._tasks), "restore names")
         self._do(watch_for_unknown_tasks(self._link, self._tasks), "watch for unknown tasks")
@@ -250,6 +255,7 @@ class Supervisor:
     def _on_reloaded(self, loaded: Loaded) -> None:
         self._settings = loaded.settings
         self._tasks[:] = loaded.tasks  # in place, for all that look at it now and then
+        self._scheduler.use(loaded.crontab)
 
     def _on_change(self) -> None:
         if self._state.stopping:

@@ -32,6 +32,9 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     "keep_result": None,
     # Of use for a moment; it gives up by itself where it would have to wait for a lock.
     "report_progress": 5.0,
+    # Once a minute; who comes second waits for who was first.
+    "record_crontabs": 30.0,
+    "schedule_crontab": 30.0,
     # Looks.
     "has_runnable": 10.0,
     "unknown_tasks": 15.0,

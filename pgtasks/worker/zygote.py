@@ -33,6 +33,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pgtasks import __version__
+from pgtasks.cron.data import write_entry
 from pgtasks.errors import PgtasksError, SettingsError
 from pgtasks.loading import load_app
 from pgtasks.logs import (
@@ -45,6 +46,7 @@ from pgtasks.logs import (
 )
 from pgtasks.plugins import ProcessInfo, Role
 from pgtasks.settings import Settings
+from pgtasks.worker.cron_entries import find_entries
 from pgtasks.worker.executables import executable_handler
 from pgtasks.worker.leftovers import open_descriptors, refuse_leftovers
 from pgtasks.worker.process import WorkerProcess
@@ -148,6 +150,7 @@ class Zygote:
             _ = app.hooks  # loads the plugins, which may add tasks
             for task in app.registry:
                 task.check()  # what annotations name must be there, and is made once for all processes
+            crontab = [write_entry(entry) for entry in find_entries(app)]
             refuse_leftovers(self._own)
             _refuse_too_little_memory(settings)
         except PgtasksError as error:
@@ -163,7 +166,7 @@ class Zygote:
         gc.freeze()
         graces = {task.name: task.options.grace for task in app.registry if task.options.grace is not None}
         found = {"settings": settings.to_json(), "tasks": app.registry.names, "version": __version__, "graces": graces}
-        self._lines.send(loaded=found)
+        self._lines.send(loaded=found | {"crontab": crontab})
 
     def _spawn(self, descriptors: list[int], index: int, worker_id: str, settings: str, shape: list[int]) -> None:
         for stream in (sys.stdout, sys.stderr):

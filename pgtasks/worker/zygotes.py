@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgtasks import __version__
+from pgtasks.cron.data import read_entry
 from pgtasks.errors import AppLoadError, ForkUnsafeError, PgtasksError, PluginError, SettingsError
 from pgtasks.logs import get_logger
 from pgtasks.settings import Settings
@@ -20,8 +22,9 @@ from pgtasks.worker.child import Fork, may_fork, start_interpreter
 from pgtasks.worker.protocol import Lines, describe_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from pgtasks.cron.entry import CronEntry
     from pgtasks.worker.slots import SlotTable
     from pgtasks.worker.starting import StopWhileStarting
 
@@ -52,6 +55,9 @@ class Loaded:
     """The version of pgtasks that its processes run."""
     graces: Mapping[str, float] = field(default_factory=dict)
     """By name, the `grace` of those tasks that set one, in seconds."""
+
+    crontab: Sequence[CronEntry] = ()
+    """What is to be scheduled."""
 
     def grace_of(self, task: str | None) -> float:
         """Return the seconds that jobs of a task have to stop when they are asked to; None: of an unknown one."""
@@ -257,7 +263,15 @@ def _raise_if_failed(answer: Mapping[str, Any]) -> None:
 def _loaded(answer: Mapping[str, Any]) -> Loaded:
     _raise_if_failed(answer)
     loaded = answer["loaded"]
-    return Loaded(Settings.from_json(loaded["settings"]), tuple(loaded["tasks"]), loaded["version"], loaded["graces"])
+    version = loaded["version"]
+    return Loaded(
+        Settings.from_json(loaded["settings"]),
+        tuple(loaded["tasks"]),
+        version,
+        loaded["graces"],
+        # Another version, which is refused, may write entries in another way.
+        tuple(map(read_entry, loaded["crontab"])) if version == __version__ else (),
+    )
 
 
 def _sources(settings: Settings) -> str:

@@ -1,0 +1,42 @@
+"""All cron entries of an application that is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgtasks.cron.entry import CronEntry
+from pgtasks.errors import CronError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgtasks.app import App
+
+
+def find_entries(app: App) -> list[CronEntry]:
+    """Return them, in order.
+
+    Raises:
+        CronError: two have the same id.
+    """
+    entries = [entry for _, some in app.hooks.collect("register_cron", _read, app=app) for entry in some]
+    _refuse_doubles(entries)
+    return entries
+
+
+def _read(answer: Iterable[Any]) -> list[CronEntry]:
+    entries = list(answer)
+    for entry in entries:
+        if not isinstance(entry, CronEntry):
+            raise TypeError(f"{entry!r} is no CronEntry")
+    return entries
+
+
+def _refuse_doubles(entries: Iterable[CronEntry]) -> None:
+    known: dict[str, CronEntry] = {}
+    for entry in entries:
+        other = known.setdefault(entry.id, entry)
+        if other is not entry:
+            raise CronError(
+                f"{entry.source}: there is another cron entry {entry.id!r}, {other.source}; give one of them another id"
+            )
