@@ -133,9 +133,9 @@ class Scheduler:
             pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
             return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         self._pause = _SHORTEST_PAUSE
-        if self._afresh:  # other entries have come meanwhile, or it turned out to be very late
-            return 0.0
         now = self._time.now()
+        if self._afresh or (self._done is not None and now - self._done >= _MINUTE):
+            return 0.0  # other entries have come meanwhile, or it turned out to be late
         return (minute_of(now) + _MINUTE - now).total_seconds() + _AFTER_SECONDS
 
     async def _start_over(self) -> None:
