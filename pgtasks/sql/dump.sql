@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest ebdcf026b9abad3f
+-- functions: revision 1, digest ff2ac3a18d8252bd
 
 sequence job_queues_id_seq
 
