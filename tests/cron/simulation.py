@@ -123,7 +123,8 @@ class Host:
         self._world = world
 
     def step(self) -> float | None:
-        return self._world.run(self.scheduler.step())
+        pause: float | None = self._world.run(self.scheduler.step())
+        return pause
 
 
 class World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -9,14 +10,17 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from pgtasks import App, JobSpec, Registry, hookimpl
+from pgtasks.cron.ticks import due
 from pgtasks.hookspecs import HOOKS
-from pgtasks.plugins import Metric
+from pgtasks.plugins import CronEntry, CronTick, HostInfo, Metric, Schedule
+from pgtasks.worker.host_hooks import HostHooks
 from tests.waiting import wait_until
 from tests.worker.conftest import LONG, ROOT
 
@@ -322,6 +326,82 @@ def test_listen_restored(record: Record, db: Database) -> None:
     recorded = record("--processes", "1")
     cut_off_listening(recorded, db)
     recorded.wait_for("listen_restored")
+
+
+# Cron
+
+
+def known_for_five_minutes(db: Database) -> None:
+    known = "insert into graphile_worker._private_known_crontabs values ('often', now() - interval '5 minutes')"
+    db.connection.execute(known)
+
+
+def scheduling(record: Record) -> Recorded:
+    recorded = record("--processes", "1", "-p", "tests.hooks.timetable")
+    recorded.worker.wait_for("cron_started")
+    recorded.wait_for("cron_scheduled")
+    assert recorded.worker.stop() == 0
+    return recorded
+
+
+def test_register_cron(ran: Callable[..., Recorded]) -> None:
+    assert {call["role"] for call in ran(None).calls("register_cron")} == {"worker"}
+
+
+def test_cron_backfill(record: Record, db: Database) -> None:
+    known_for_five_minutes(db)
+    recorded = scheduling(record)
+    ticks = recorded.given("cron_backfill")["ticks"]
+    assert [(tick["entry"]["id"], tick["backfilled"], tick["job_id"]) for tick in ticks] == [("often", True, None)] * 5
+    assert recorded.given("before_cron_schedule")["ticks"] == ticks
+    assert {call["role"] for call in recorded.calls("cron_backfill")} == {"supervisor"}
+
+
+def test_before_cron_schedule() -> None:
+    class Nonsense:
+        @hookimpl(tryfirst=True)
+        def before_cron_schedule(self) -> list[str]:
+            return ["nonsense"]
+
+    class Holiday:
+        @hookimpl
+        async def before_cron_schedule(self, ticks: list[CronTick]) -> list[CronTick]:
+            return [replace(tick, spec=JobSpec(task="other")) for tick in ticks if tick.at.minute != 1]
+
+    async def ask() -> list[tuple[int, str]]:
+        app = App(registry=Registry(), plugins=[Nonsense, Holiday], database_url="")
+        hooks = HostHooks(app, app.use_loop(), HostInfo("host", 1, 1, ()))
+        entry = CronEntry(id="often", task="works", schedule=Schedule("* * * * *"), source="test")
+        start = datetime(2026, 5, 4, 12, tzinfo=UTC)
+        answered = await hooks.before_cron(list(due([entry], start, start + timedelta(minutes=3))))
+        return [(tick.at.minute, tick.spec.task) for tick in answered]
+
+    assert asyncio.run(ask()) == [(2, "other"), (3, "other")]
+
+
+def test_cron_scheduled(record: Record, db: Database) -> None:
+    known_for_five_minutes(db)
+    recorded = scheduling(record)
+    ticks = recorded.given("cron_scheduled")["ticks"]
+    assert [tick["job_id"] for tick in ticks] == [job["id"] for job in claimed(recorded)][: len(ticks)]
+
+
+def claimed(recorded: Recorded) -> list[dict[str, Any]]:
+    return [job for call in recorded.calls("jobs_claimed") for job in call["given"]["jobs"]]
+
+
+def test_cron_clock_skew(record: Record, db: Database) -> None:
+    recorded = record("--processes", "1", "-p", "tests.hooks.timetable")
+    recorded.worker.wait_for("worker_ready")
+    recorded.worker.wait_for("cron_started")
+    # A worker that starts puts its functions in place; one that reloads entries asks what time it is.
+    [(definition,)] = db.rows("select pg_get_functiondef('graphile_worker._pgtasks_record_crontabs'::regproc)")
+    db.connection.execute(definition.replace("clock_timestamp()", "clock_timestamp() + interval '1 hour'").encode())
+    recorded.worker.signal(signal.SIGHUP)
+    recorded.wait_for("cron_clock_skew")
+    told = recorded.given("cron_clock_skew")
+    assert (told["clock"], round(told["seconds"] / 60), told["reason"]) == ("database", 60, "jumped")
+    assert recorded.worker.records("cron_clock_skew", clock="database")
 
 
 # Worker processes
