@@ -19,7 +19,9 @@ def find_entries(app: App) -> list[CronEntry]:
     Raises:
         CronError: two have the same id.
     """
-    entries = [entry for _, some in app.hooks.collect("register_cron", _read, app=app) for entry in some]
+    entries = app.registry.cron_entries()
+    for _, some in app.hooks.collect("register_cron", _read, app=app):
+        entries += some
     _refuse_doubles(entries)
     return entries
 
