@@ -76,7 +76,9 @@ class Link:
             raise psycopg.OperationalError("away")
         self.asked.append(operation.name)
         if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(self._world.conninfo, autocommit=True)
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._world.conninfo, autocommit=True, application_name="ours"
+            )
         result = await run_async(self._connection, operation)
         if self.lose_answers:
             raise psycopg.OperationalError("cut off")

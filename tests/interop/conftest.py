@@ -98,9 +98,12 @@ class Graphile:
 class NodeWorker:
     """A running Graphile Worker."""
 
-    def __init__(self, graphile: Graphile, log_file: Path, tasks: dict[str, str], poll_interval: float) -> None:
+    def __init__(
+        self, graphile: Graphile, log_file: Path, tasks: dict[str, str], poll_interval: float, crontab: str = ""
+    ) -> None:
         self._log_file = log_file
-        options = {"tasks": tasks, "concurrency": 4, "pollInterval": round(poll_interval * 1000)}
+        options: dict[str, Any] = {"tasks": tasks, "concurrency": 4, "pollInterval": round(poll_interval * 1000)}
+        options["crontab"] = crontab
         with log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 graphile.command("work", options),
@@ -141,7 +144,9 @@ class NodeWorker:
 
 
 class StartNode(Protocol):
-    def __call__(self, tasks: dict[str, str] | None = None, poll_interval: float = ...) -> NodeWorker: ...
+    def __call__(
+        self, tasks: dict[str, str] | None = None, poll_interval: float = ..., crontab: str = ...
+    ) -> NodeWorker: ...
 
 
 class StartPython(Protocol):
@@ -182,9 +187,9 @@ def start_node(graphile: Graphile, tmp_path: Path) -> Iterator[StartNode]:
     """Start a Graphile Worker that runs, by default, the tasks `node_note` and `hold`."""
     running: list[NodeWorker] = []
 
-    def start(tasks: dict[str, str] | None = None, poll_interval: float = 0.2) -> NodeWorker:
+    def start(tasks: dict[str, str] | None = None, poll_interval: float = 0.2, crontab: str = "") -> NodeWorker:
         tasks = tasks or {"node_note": "note", "hold": "hold"}
-        running.append(NodeWorker(graphile, tmp_path / f"node-{len(running)}.log", tasks, poll_interval))
+        running.append(NodeWorker(graphile, tmp_path / f"node-{len(running)}.log", tasks, poll_interval, crontab))
         return running[-1]
 
     yield start

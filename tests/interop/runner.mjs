@@ -50,9 +50,10 @@ async function crontab({ text, moments }) {
   say(entries);
 }
 
-async function work({ tasks, concurrency, pollInterval }) {
+async function work({ tasks, concurrency, pollInterval, crontab }) {
   const taskList = Object.fromEntries(Object.entries(tasks).map(([name, handler]) => [name, handlers[handler]]));
-  const runner = await graphile.run({ taskList, concurrency, pollInterval, crontab: "", maxPoolSize: concurrency + 4 });
+  const options = { taskList, concurrency, pollInterval, crontab: crontab ?? "", maxPoolSize: concurrency + 4 };
+  const runner = await graphile.run(options);
   say({ event: "started" });
   await runner.promise;
   say({ event: "stopped" });
