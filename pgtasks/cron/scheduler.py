@@ -171,11 +171,10 @@ class Scheduler:
             self._afresh = True
             return
         until = minute_of(now)
-        ticks = list(due(self._entries, self._done, until))
         self._told.clear()
-        for some in _batches(ticks):
-            await self._schedule(some)
-        if not ticks:
+        for ticks in _batches(due(self._entries, self._done, until)):
+            await self._schedule(ticks)
+        if not self._told:
             await self._schedule(())
         # Should it be earlier for the database, what it has left alone is asked for again.
         self._done = max(self._done, min(until, *self._told))
