@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.cron.crontab import load_crontab
 from pgtasks.cron.entry import CronEntry
 from pgtasks.errors import CronError
+from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgtasks.app import App
 
+log = get_logger("pgtasks.cron")
+
 
 def find_entries(app: App) -> list[CronEntry]:
     """Return them, in order.
 
     Raises:
-        CronError: two have the same id.
+        CronError: the crontab has mistakes, or two entries have the same id.
     """
-    entries = app.registry.cron_entries()
+    entries = _of_file(app) + app.registry.cron_entries()
     for _, some in app.hooks.collect("register_cron", _read, app=app):
         entries += some
     _refuse_doubles(entries)
+    return entries
+
+
+def _of_file(app: App) -> list[CronEntry]:
+    path = app.settings.crontab
+    if path is None:
+        return []
+    crontab = load_crontab(path)
+    entries = crontab.entries()
+    for problem in crontab.unknown_tasks(app.registry.names):  # the job may be for another service
+        log.warning("cron_task_unknown", crontab=crontab.name, line=problem.line, message=problem.message)
     return entries
 
 

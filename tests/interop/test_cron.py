@@ -104,7 +104,7 @@ def test_each_time_is_scheduled_exactly_once_by_three_hosts_and_a_graphile_worke
         world.run(live(number % 2 == 1, goal))
     for entry in entries:
         times = [at for at, _ in world.times(entry.task)]
-        until = max(now, *times)  # it may have become due while the test ran
-        assert times == list(entry.schedule.between(since, until)), f"{entry.task}, killed at {goals}"
+        latest = max(now, *times)  # it may have become due while the test ran
+        assert times == list(entry.schedule.between(since, latest)), f"{entry.task}, killed at {goals}"
     assert world.rows("select count(distinct name) from adders") == [(2,)]
     world.close()
