@@ -9,9 +9,10 @@ import click
 
 from pgtasks.cli.options import given_settings, plugin_option, settings_from
 from pgtasks.cli.tables import count, safe, show_json
+from pgtasks.cron.comparing import compare
 from pgtasks.cron.crontab import CrontabProblem, load_crontab
-from pgtasks.cron.declared import join_entries, read_payload
-from pgtasks.errors import CronError, PayloadError, ProblemsFoundError
+from pgtasks.cron.declared import join_entries
+from pgtasks.errors import CronError, ProblemsFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,14 +81,9 @@ def _load(ctx: click.Context, modules: Sequence[str]) -> App:
 
 def _against(crontab: Crontab, app: App) -> Iterator[CrontabProblem]:
     """Give what is wrong with a crontab where an application's tasks are known."""
-    yield from crontab.unknown_tasks(app.registry.names)
+    yield from compare(crontab, {task.name: task for task in app.registry})
     declared = app.registry.cron_entries()
     for line in crontab.lines:
-        if (task := app.registry.get(line.entry.task)) is not None:
-            try:
-                read_payload(line.entry.payload, task)
-            except PayloadError as error:
-                yield CrontabProblem(line.line, line.column, str(error), "warning")
         try:
             join_entries([line.entry], declared)
         except CronError as error:

@@ -25,7 +25,7 @@ EVENTS: Final = frozenset(
         "cron_failed",
         "cron_late",
         "cron_started",
-        "cron_task_unknown",
+        "crontab_questionable",
         "database_restored",
         "database_unavailable",
         "embedded_started",

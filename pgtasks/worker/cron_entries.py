@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgtasks.cron.comparing import compare
 from pgtasks.cron.crontab import load_crontab
+from pgtasks.cron.declared import join_entries
 from pgtasks.cron.entry import CronEntry
-from pgtasks.errors import CronError
 from pgtasks.logs import get_logger
 
 if TYPE_CHECKING:
@@ -18,27 +19,23 @@ log = get_logger("pgtasks.cron")
 
 
 def find_entries(app: App) -> list[CronEntry]:
-    """Return them, in order.
+    """Return them: those of the crontab, of code, and of plugins. Warn of what is questionable.
 
     Raises:
-        CronError: the crontab has mistakes, or two entries have the same id.
+        CronError: the crontab has mistakes, a task does not take a payload, or two entries have the same id.
     """
-    entries = _of_file(app) + app.registry.cron_entries()
-    for _, some in app.hooks.collect("register_cron", _read, app=app):
-        entries += some
-    _refuse_doubles(entries)
-    return entries
-
-
-def _of_file(app: App) -> list[CronEntry]:
-    path = app.settings.crontab
-    if path is None:
-        return []
-    crontab = load_crontab(path)
-    entries = crontab.entries()
-    for problem in crontab.unknown_tasks(app.registry.names):  # the job may be for another service
-        log.warning("cron_task_unknown", crontab=crontab.name, line=problem.line, message=problem.message)
-    return entries
+    tasks = {task.name: task for task in app.registry}
+    groups: list[list[CronEntry]] = []
+    if (path := app.settings.crontab) is not None:
+        crontab = load_crontab(path)
+        groups.append(crontab.entries())
+        for problem in (*crontab.problems, *compare(crontab, tasks)):
+            log.warning(
+                "crontab_questionable", place=f"{path}:{problem.line}:{problem.column}", message=problem.message
+            )
+    groups.append(app.registry.cron_entries())
+    groups += (entries for _, entries in app.hooks.collect("register_cron", _read, app=app))
+    return join_entries(*groups)
 
 
 def _read(answer: Iterable[Any]) -> list[CronEntry]:
@@ -47,13 +44,3 @@ def _read(answer: Iterable[Any]) -> list[CronEntry]:
         if not isinstance(entry, CronEntry):
             raise TypeError(f"{entry!r} is no CronEntry")
     return entries
-
-
-def _refuse_doubles(entries: Iterable[CronEntry]) -> None:
-    known: dict[str, CronEntry] = {}
-    for entry in entries:
-        other = known.setdefault(entry.id, entry)
-        if other is not entry:
-            raise CronError(
-                f"{entry.source}: there is another cron entry {entry.id!r}, {other.source}; give one of them another id"
-            )

@@ -196,7 +196,7 @@ class Supervisor:
         if settings.listen:
             self._do(listener.run(), "listen")
         if self._directory is not None:
-            self._do(watch_files(self._directory, settings.tasks_dir, self.reload), "watch files")
+            self._do(watch_files(self._directory, settings.tasks_dir, self.reload, settings.crontab), "watch files")
         self._do(self._reloader.run(), "reload")
         self._do(self._systemd.watch(self._health.life_problems), "feed the watchdog")
         polling = Polling(lambda: self._fleet.members, lambda: self._settings.poll_interval, lambda: listener.listening)

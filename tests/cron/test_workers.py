@@ -32,7 +32,7 @@ def test_a_worker_schedules_its_crontab_and_takes_over_a_changed_one(
     worker.wait_for("worker_ready")
     started = worker.wait_for("cron_started")
     assert (started["entries"], started["backfilled"]) == (1, 3)
-    assert worker.records("cron_task_unknown")[0]["line"] == 1
+    assert worker.records("crontab_questionable")[0]["place"] == f"{crontab}:1:11"
     jobs = (
         "select payload->>'of', payload->'_cron'->>'backfilled' from graphile_worker._private_jobs order by id limit 3"
     )
@@ -56,5 +56,5 @@ def test_two_entries_with_one_id_are_refused_wherever_they_are_from(tmp_path: Pa
 
     (tmp_path / "crontab").write_text("@daily work\n")
     app = App(registry=Registry(), plugins=[Plugin], crontab=tmp_path / "crontab", database_url="")
-    with pytest.raises(CronError, match=r"plugin p: there is another cron entry 'work', .*crontab:1; give one of them"):
+    with pytest.raises(CronError, match=r"cron entry 'work' is there twice: at .*crontab:1 and at plugin p; give one of"):
         find_entries(app)

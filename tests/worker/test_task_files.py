@@ -312,7 +312,8 @@ def test_a_change_of_a_file_in_the_directory_of_tasks_is_noticed(tmp_path: Path)
 
     async def watch() -> None:
         changes: asyncio.Queue[str] = asyncio.Queue()
-        watching = asyncio.create_task(watch_files(tmp_path / "here", directory, changes.put_nowait))
+        crontab = tmp_path / "here" / "crontab"
+        watching = asyncio.create_task(watch_files(tmp_path / "here", directory, changes.put_nowait, crontab))
         probe = directory / "sub" / "probe"
         while changes.empty():  # it does not say when it has begun
             probe.write_text("")
@@ -322,6 +323,11 @@ def test_a_change_of_a_file_in_the_directory_of_tasks_is_noticed(tmp_path: Path)
             async with asyncio.timeout(LONG):
                 while not (await changes.get()).startswith(f"../tasks/{name} "):
                     pass
+        (tmp_path / "here" / "other").write_text("")
+        crontab.write_text("@daily task\n")
+        async with asyncio.timeout(LONG):
+            while await changes.get() != "crontab changed":
+                pass
         watching.cancel()
 
     asyncio.run(watch())
