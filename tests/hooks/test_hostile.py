@@ -78,9 +78,10 @@ async def call(hooks: LoopDispatch, hook: str) -> Any:
         case Kind.DECIDE:
             return [await hooks.decide_async(hook, good, **arguments)]
         case Kind.CHANGE:
-            arguments.pop("plan")
+            changed = next(iter(arguments))
+            del arguments[changed]
             return [
-                await hooks.change_async(hook, "before", lambda answer, _: good(answer), argument="plan", **arguments)
+                await hooks.change_async(hook, "before", lambda answer, _: good(answer), argument=changed, **arguments)
             ]
 
 
