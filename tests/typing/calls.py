@@ -396,3 +396,31 @@ app.task(retry="never")  # type: ignore[arg-type]
 app.task(max_attempt=5)  # type: ignore[call-overload]
 app.task(invalid_payload="drop")  # type: ignore[call-overload]
 app.task(retry_on=5)  # type: ignore[call-overload]
+
+
+# Cron
+
+
+@app.task.cron("@hourly", id="hourly", payload={"name": "Ada"}, backfill="2d", timezone="Europe/Berlin")
+@app.task.cron("@daily", payload={"name": "Bo"}, backfill=dt.timedelta(days=1))
+@app.task(queue="greetings")
+def stacked(*, name: str) -> int:
+    return len(name)
+
+
+@app.task.cron("@daily", payload=email, max_attempts=3, job_key="k", job_key_mode="preserve_run_at")
+def bare(payload: Email, ctx: JobContext) -> str:
+    return payload.to
+
+
+assert_type(stacked.defer({"name": "Ada"}), Job[int])
+assert_type(stacked.args(name="Ada"), dict[str, Any])
+stacked.args(nam="Ada")  # type: ignore[call-arg]
+assert_type(bare.defer(email), Job[str])
+assert_type(bare.cron("@weekly", id="weekly", payload=email).defer(email), Job[str])
+bare.defer(order)  # type: ignore[arg-type]
+app.cron("@daily", bare, id="of_app", payload=email)
+app.cron("@daily", "elsewhere", flags=["slow"])
+app.cron("@daily")  # type: ignore[call-arg]
+app.task.cron("@daily", backfil="2d")  # type: ignore[call-arg]
+app.task.cron("@daily", job_key="k", job_key_mode="unsafe_dedupe")  # type: ignore[arg-type]
