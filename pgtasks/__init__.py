@@ -51,10 +51,12 @@ from pgtasks.queue.admin import (
     WorkerInfo,
 )
 from pgtasks.queue.cancel import CancelState, JobCancellation
+from pgtasks.queue.timetables import Timetable
 from pgtasks.registry import Registry
 from pgtasks.retry import Backoff
 from pgtasks.settings import Settings
 from pgtasks.tasks import Task
+from pgtasks.timetables import AsyncTimetables, Timetables
 
 __version__ = "0.1.0"
 
@@ -63,6 +65,7 @@ __all__ = [
     "App",
     "AppLoadError",
     "AsyncJobs",
+    "AsyncTimetables",
     "Backoff",
     "BatchResult",
     "BreakingMigrationError",
@@ -109,6 +112,8 @@ __all__ = [
     "Task",
     "TaskDefinitionError",
     "TaskInfo",
+    "Timetable",
+    "Timetables",
     "UnhealthyError",
     "WorkerInfo",
     "__version__",

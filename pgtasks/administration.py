@@ -292,7 +292,7 @@ def _blocking(define: Callable[Concatenate[Statements, P], Operation[T]]) -> Cal
             host.run(admin.check_visible(host.statements), connection)
         return _bound(result, host)
 
-    return _dressed(method, define, "Jobs")
+    return dressed(method, define, "Jobs")
 
 
 def _asynchronous(
@@ -306,7 +306,7 @@ def _asynchronous(
             await host.run_async(admin.check_visible(host.statements), connection)
         return _bound(result, host)
 
-    return _dressed(method, define, "AsyncJobs")
+    return dressed(method, define, "AsyncJobs")
 
 
 def _bound(result: T, host: Host) -> T:
@@ -317,7 +317,7 @@ def _bound(result: T, host: Host) -> T:
     return result
 
 
-def _dressed(method: Method, define: Callable[..., Any], owner: str) -> Method:
+def dressed(method: Method, define: Callable[..., Any], owner: str) -> Method:
     """Make `help()`, documentation tools and tracebacks show the method as one that was written in its class."""
     signature = inspect.signature(define)
     _, *parameters = signature.parameters.values()

@@ -23,6 +23,7 @@ from pgtasks.registry import Registry, TaskDecorator, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
+from pgtasks.timetables import AsyncTimetables, Timetables
 from pgtasks.waiting import Awaiting
 
 if TYPE_CHECKING:
@@ -291,6 +292,16 @@ class App(Plugged, Adding, Awaiting):
     def jobs_async(self) -> AsyncJobs:
         """Looking at jobs and changing them by hand, from asyncio code: see `AsyncJobs`."""
         return AsyncJobs(self)
+
+    @property
+    def timetables(self) -> Timetables:
+        """Timetables that are kept in the database, from blocking code: see `Timetables`."""
+        return Timetables(self)
+
+    @property
+    def timetables_async(self) -> AsyncTimetables:
+        """Timetables that are kept in the database, from asyncio code: see `AsyncTimetables`."""
+        return AsyncTimetables(self)
 
     def close(self) -> None:
         """Close the connections that blocking code has opened, and the one that waits for jobs use."""

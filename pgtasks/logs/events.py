@@ -82,6 +82,8 @@ EVENTS: Final = frozenset(
         "supervisor_lost",
         "task_file_ignored",
         "task_unknown",
+        "timetable_failed",
+        "timetable_invalid",
         "worker_aborting",
         "worker_draining",
         "worker_evicted",

@@ -31,6 +31,7 @@ from pgtasks.database.connecting import is_pooled
 from pgtasks.database.errors import is_outage, reason_of
 from pgtasks.logs import get_logger
 from pgtasks.queue.cancel import CHANNEL as CANCEL_CHANNEL
+from pgtasks.queue.timetables import CHANNEL as TIMETABLES_CHANNEL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,6 +71,7 @@ class Listener:
         on_breaking: called when the schema is said to have taken a breaking step, and after each connecting, since that
             may have been missed.
         on_cancelled: called with the id of a worker that holds jobs which somebody has cancelled.
+        on_timetables: called when there is a timetable whose next time has to be found out.
         on_lost: called with the error when notifications are not heard any more.
         on_restored: called when they are again.
     """
@@ -84,6 +86,7 @@ class Listener:
         on_jobs: Callable[[int], None],
         on_breaking: Callable[[], None],
         on_cancelled: Callable[[str], None] | None = None,
+        on_timetables: Callable[[], None] | None = None,
         on_lost: Callable[..., None] | None = None,
         on_restored: Callable[[], None] | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class Listener:
         self._on_jobs = on_jobs
         self._on_breaking = on_breaking
         self._on_cancelled = on_cancelled
+        self._on_timetables = on_timetables
         self._channel = f"pgtasks:echo:{secrets.token_hex(8)}"
         self._heard: str | None = None
         self._next_pause = pauses()
@@ -133,6 +137,8 @@ class Listener:
             if not heard:
                 raise self._explanation(pooled=pooled)
             await connection.execute(f'LISTEN "{CANCEL_CHANNEL}"'.encode())
+            if self._on_timetables is not None:
+                await connection.execute(f'LISTEN "{TIMETABLES_CHANNEL}"'.encode())
             await connection.execute('LISTEN "jobs:insert"')
             await connection.execute('LISTEN "worker:migrate"')
             self._is_listening()
@@ -152,6 +158,8 @@ class Listener:
         self._deaf_pause = _DEAF_PAUSES[0]
         self._on_jobs(0)
         self._on_breaking()
+        if self._on_timetables is not None:
+            self._on_timetables()
 
     def _tell(self, event: str, **keys: str) -> None:
         """Log what is wrong, once until something else is."""
@@ -201,6 +209,10 @@ class Listener:
         if notification.channel == CANCEL_CHANNEL:
             if self._on_cancelled is not None:
                 self._on_cancelled(notification.payload)
+            return
+        if notification.channel == TIMETABLES_CHANNEL:
+            if self._on_timetables is not None:
+                self._on_timetables()
             return
         message = _message(notification.payload)
         if notification.channel == "worker:migrate":

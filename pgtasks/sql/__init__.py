@@ -71,7 +71,8 @@ class Function:
     """The function's name, without schema."""
 
     public: bool
-    """True for the functions that any database client may call, False for those of pgtasks' own (`_pgtasks_…`)."""
+    """True for the functions of Graphile Worker's contract, False for those of pgtasks' own: `_pgtasks_…`, and
+    `pgtasks_…`, which any database client may call. An adopted schema gets only these."""
 
     definition: str
     """The complete `create or replace function`."""
@@ -183,7 +184,7 @@ def functions(schema: str) -> tuple[Function, ...]:
         text = render_file(path, schema)
         _, body, _ = text.split(DOLLAR_TAG)
         found.append(
-            Function(name=path.stem, public=not path.stem.startswith("_"), definition=text, body=body),
+            Function(name=path.stem, public="pgtasks_" not in path.stem, definition=text, body=body),
         )
     return tuple(sorted(found, key=lambda function: (function.public, function.name)))
 

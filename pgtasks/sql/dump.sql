@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest ff2ac3a18d8252bd
+-- functions: revision 1, digest 34ca0450b5281af8
 
 sequence job_queues_id_seq
 
@@ -114,6 +114,41 @@ table _pgtasks_staged_specs unlogged
   payloads json not null
   constraint _pgtasks_staged_specs_pkey PRIMARY KEY (call_id, batch)
   CREATE UNIQUE INDEX _pgtasks_staged_specs_pkey ON graphile_worker._pgtasks_staged_specs USING btree (call_id, batch)
+
+table _pgtasks_timetables
+  id text not null
+  task text not null
+  schedule text not null
+  timezone text not null
+  payload json
+  queue_name text
+  max_attempts smallint
+  job_key text
+  priority smallint
+  flags text[]
+  job_key_mode text
+  backfill interval not null
+  paused boolean not null default false
+  settled_until timestamp with time zone not null
+  next_at timestamp with time zone
+  error text
+  last_at timestamp with time zone
+  scheduled_at timestamp with time zone
+  scheduled_by text
+  created_at timestamp with time zone not null default now()
+  updated_at timestamp with time zone not null default now()
+  constraint _pgtasks_timetables_backfill_check CHECK ((backfill >= '00:00:00'::interval))
+  constraint _pgtasks_timetables_id_check CHECK (((length(id) >= 1) AND (length(id) <= 512)))
+  constraint _pgtasks_timetables_job_key_check CHECK (((length(job_key) >= 1) AND (length(job_key) <= 512)))
+  constraint _pgtasks_timetables_job_key_mode_check CHECK ((job_key_mode = ANY (ARRAY['replace'::text, 'preserve_run_at'::text, 'unsafe_dedupe'::text])))
+  constraint _pgtasks_timetables_max_attempts_check CHECK ((max_attempts >= 1))
+  constraint _pgtasks_timetables_payload_check CHECK ((json_typeof(payload) = 'object'::text))
+  constraint _pgtasks_timetables_pkey PRIMARY KEY (id)
+  constraint _pgtasks_timetables_queue_name_check CHECK ((length(queue_name) <= 128))
+  constraint _pgtasks_timetables_task_check CHECK (((length(task) >= 1) AND (length(task) <= 128)))
+  CREATE INDEX _pgtasks_timetables_next_at_idx ON graphile_worker._pgtasks_timetables USING btree (next_at) WHERE ((next_at IS NOT NULL) AND (NOT paused))
+  CREATE UNIQUE INDEX _pgtasks_timetables_pkey ON graphile_worker._pgtasks_timetables USING btree (id)
+  CREATE INDEX _pgtasks_timetables_unplanned_idx ON graphile_worker._pgtasks_timetables USING btree (id) WHERE ((next_at IS NULL) AND (error IS NULL) AND (NOT paused))
 
 table _pgtasks_waits unlogged
   job_id bigint not null
@@ -242,6 +277,11 @@ function _pgtasks_add_job(identifier text, payload json, queue_name text, run_at
   language plpgsql
   volatile
 
+function _pgtasks_add_job_of_timetable(timetable graphile_worker._pgtasks_timetables, moment timestamp with time zone, backfilled boolean, notify boolean)
+  returns graphile_worker._private_jobs
+  language sql
+  volatile
+
 function _pgtasks_add_specs(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean, announce bigint)
   returns SETOF graphile_worker._private_jobs
   language plpgsql
@@ -311,6 +351,14 @@ function _pgtasks_delete_held(worker_id text, ids bigint[], locked_ats bigint[],
   returns record
   language plpgsql
   volatile
+
+function _pgtasks_due_timetables(moment timestamp with time zone, left_out text[], max_rows integer)
+  returns TABLE(found_at timestamp with time zone, following_at timestamp with time zone, id text, task text, schedule text, timezone text, backfill double precision, settled_until timestamp with time zone, next_at timestamp with time zone)
+  language plpgsql
+  volatile
+  set enable_seqscan=off
+  set enable_bitmapscan=off
+  set jit=off
 
 function _pgtasks_ended_jobs(ids bigint[], created_ats timestamp with time zone[])
   returns TABLE(id bigint, state text, task text, value json, error text)
@@ -592,6 +640,11 @@ function _pgtasks_schedule_crontab(host text, clock timestamp with time zone, ti
   language plpgsql
   volatile
 
+function _pgtasks_settle_timetables(host text, found_at timestamp with time zone, ids text[], schedules text[], timezones text[], settled_before timestamp with time zone[], settled_until timestamp with time zone[], next_at timestamp with time zone[], errors text[], counts integer[], moments timestamp with time zone[])
+  returns SETOF text
+  language plpgsql
+  volatile
+
 function _pgtasks_survey(look_at integer, max_priorities integer, max_names integer)
   returns TABLE(kind text, name text, ready bigint, scheduled bigint, running bigint, failed bigint)
   language sql
@@ -649,6 +702,31 @@ function force_unlock_workers(worker_ids text[])
 
 function permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL::text)
   returns SETOF graphile_worker._private_jobs
+  language plpgsql
+  volatile
+
+function pgtasks_pause_timetable(id text)
+  returns boolean
+  language plpgsql
+  volatile
+
+function pgtasks_put_timetable(id text, task text, schedule text, timezone text DEFAULT 'UTC'::text, payload json DEFAULT NULL::json, queue_name text DEFAULT NULL::text, max_attempts integer DEFAULT NULL::integer, job_key text DEFAULT NULL::text, priority integer DEFAULT NULL::integer, flags text[] DEFAULT NULL::text[], job_key_mode text DEFAULT NULL::text, backfill interval DEFAULT NULL::interval)
+  returns graphile_worker._pgtasks_timetables
+  language plpgsql
+  volatile
+
+function pgtasks_remove_timetable(id text)
+  returns boolean
+  language plpgsql
+  volatile
+
+function pgtasks_resume_timetable(id text)
+  returns boolean
+  language plpgsql
+  volatile
+
+function pgtasks_run_timetable(id text)
+  returns graphile_worker._private_jobs
   language plpgsql
   volatile
 

@@ -86,6 +86,7 @@ def new_listener(
     on_jobs: Callable[[int], None],
     on_breaking: Callable[[], None],
     on_cancelled: Callable[[str], None],
+    on_timetables: Callable[[], None] | None,
     hooks: HostHooks,
 ) -> Listener:
     """Return what listens for a host, on a connection of its own, and tries out over the others whether it hears."""
@@ -109,6 +110,7 @@ def new_listener(
         on_jobs=on_jobs,
         on_breaking=on_breaking,
         on_cancelled=on_cancelled,
+        on_timetables=on_timetables,
         on_lost=hooks.listen_lost,
         on_restored=hooks.listen_restored,
     )

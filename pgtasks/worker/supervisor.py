@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgtasks.cron.scheduler import Scheduler
+from pgtasks.cron.timetables import TimetableScheduler
 from pgtasks.database import Database
 from pgtasks.errors import BreakingMigrationError, PgtasksError, ShutdownForcedError
 from pgtasks.hookdata import HostInfo
@@ -185,12 +186,14 @@ class Supervisor:
         self._do(self._end_when_schema_breaks(look_at_schema), "watch the schema")
         cancellations = CancellationWatch(self._link, lambda: self._fleet.members)
         self._do(cancellations.run(), "watch for cancelled jobs")
+        timetables = TimetableScheduler(self._link)
         listener = new_listener(
             self._link,
             settings,
             on_jobs=self._wake,
             on_breaking=look_at_schema.set,
             on_cancelled=lambda worker_id: cancellations.look({worker_id}),
+            on_timetables=None if self._once else timetables.look,
             hooks=self._hooks,
         )
         if settings.listen:
@@ -213,6 +216,7 @@ class Supervisor:
         self._do(heartbeats.run(), "heartbeats")
         if not self._once:
             self._do(self._scheduler.run(), "schedule cron entries")
+            self._do(timetables.run(), "timetables")
         self._do(sweep_now_and_then(self._link), "sweep")
         self._do(restore_now_and_then(self._link, self._tasks), "restore names")
         self._do(watch_for_unknown_tasks(self._link, self._tasks), "watch for unknown tasks")

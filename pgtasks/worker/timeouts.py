@@ -35,7 +35,9 @@ TIMEOUTS: Final[Mapping[str, float | None]] = {
     # Once a minute; who comes second waits for who was first.
     "record_crontabs": 30.0,
     "schedule_crontab": 30.0,
+    "settle_timetables": 60.0,
     # Looks.
+    "due_timetables": 15.0,
     "has_runnable": 10.0,
     "unknown_tasks": 15.0,
     "breaking_step": 15.0,
