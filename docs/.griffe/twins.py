@@ -1,4 +1,4 @@
-"""Shows methods that `pgtasks.administration` makes from its definitions as what they are; griffe only reads code."""
+"""Shows methods that modules make from their definitions as what they are; griffe only reads code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Twins(griffe.Extension):
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Do so in one class."""
-        if cls.module.path != "pgtasks.administration":
+        if cls.module.path not in ("pgtasks.administration", "pgtasks.timetables"):
             return
         for name, attribute in list(cls.attributes.items()):
             made = str(attribute.value)

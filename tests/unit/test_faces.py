@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgtasks import App, AsyncJobs, Job, JobContext, Jobs, Task
+from pgtasks import App, AsyncJobs, AsyncTimetables, Job, JobContext, Jobs, Task, Timetables
 
 # What has no counterpart since it does the same in both, or is only for one: lending connections of its own kind.
 SHARED = {
@@ -52,9 +52,12 @@ def test_each_method_that_reaches_the_database_has_both_faces(kind: type) -> Non
         assert list(inspect.signature(methods[name]).parameters) == list(twin), name
 
 
-def test_jobs_are_looked_at_and_changed_by_the_same_methods_in_both_ways() -> None:
-    for name, method in public_methods(Jobs).items():
-        twin = getattr(AsyncJobs, name)
+@pytest.mark.parametrize(("blocking", "asynchronous"), [(Jobs, AsyncJobs), (Timetables, AsyncTimetables)])
+def test_what_is_looked_at_and_changed_is_so_by_the_same_methods_in_both_ways(
+    blocking: type, asynchronous: type
+) -> None:
+    for name, method in public_methods(blocking).items():
+        twin = getattr(asynchronous, name)
         assert inspect.iscoroutinefunction(twin)
         assert list(inspect.signature(twin).parameters) == list(inspect.signature(method).parameters)
-    assert public_methods(Jobs).keys() == public_methods(AsyncJobs).keys()
+    assert public_methods(blocking).keys() == public_methods(asynchronous).keys()
