@@ -37,7 +37,7 @@ def followed(text: str, timezone: str, backfill: float, looks: list[dt.timedelta
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(SCHEDULES), st.sampled_from(["UTC", "Europe/Berlin"]), pauses)
 def test_with_a_long_backfill_each_time_gets_one_job_in_order(
     text: str, timezone: str, looks: list[dt.timedelta]
@@ -49,6 +49,7 @@ def test_with_a_long_backfill_each_time_gets_one_job_in_order(
     assert [moment for moments in found for moment in moments] == list(all_times)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(SCHEDULES), st.sampled_from(["UTC", "Europe/Berlin"]), pauses, st.sampled_from([0.0, 3_600.0]))
 def test_without_one_the_latest_time_that_was_missed_gets_a_job(
     text: str, timezone: str, looks: list[dt.timedelta], backfill: float
