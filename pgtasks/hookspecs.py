@@ -194,9 +194,7 @@ def register_cron(app: Application) -> Sequence[CronEntry]:
     Example:
         @hookimpl
         def register_cron(self, app):
-            return [
-                CronEntry(id="shop.nightly", task="shop.cleanup", schedule=Schedule("0 3 * * *"), source="plugin shop")
-            ]
+            return [CronEntry(id="nightly", task="shop.cleanup", schedule=Schedule("@daily"), source="plugin shop")]
     """
 
 
