@@ -110,10 +110,16 @@ def _cells(entry: Entry, now: dt.datetime) -> tuple[str, ...]:
         about.get("schedule", "") + ("" if zone == "UTC" else f" {zone}"),
         when(next(entry.next_times(now), None), now),
         when(entry.last_at, now),
-        "" if entry.lag is None else span(entry.lag),
+        _lag(entry.lag),
         entry.scheduled_by or "",
         _state(entry, now),
     )
+
+
+def _lag(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return span(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _state(entry: Entry, now: dt.datetime) -> str:
