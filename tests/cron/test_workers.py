@@ -31,7 +31,8 @@ def test_a_worker_schedules_its_crontab_and_takes_over_a_changed_one(
     worker = start_worker("--processes", "1", "--crontab", str(crontab))
     worker.wait_for("worker_ready")
     started = worker.wait_for("cron_started")
-    assert (started["entries"], started["backfilled"]) == (1, 3)
+    assert started["entries"] == 1
+    assert started["backfilled"] in (3, 4)  # a minute may have begun since
     assert worker.records("crontab_questionable")[0]["place"] == f"{crontab}:1:11"
     jobs = (
         "select payload->>'of', payload->'_cron'->>'backfilled' from graphile_worker._private_jobs order by id limit 3"

@@ -57,7 +57,11 @@ def inside_of(job: Any) -> Iterator[None]:
 def _restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    known = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    disabled = {logger for logger in known if logger.disabled}
     yield
+    for logger in known:
+        logger.disabled = logger in disabled
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
