@@ -68,7 +68,7 @@ class TestOnADatabaseWithoutASchema:
         db.wait_for_run(theirs)
         new = added(before, catalog(db.connection))
         assert new
-        assert all("_pgtasks_" in name for name in new)
+        assert all("pgtasks_" in name for name in new)
         start_node().wait_until_started()
         db.wait_for_run(graphile.add_job("node_note", {}))
         assert added(before, catalog(db.connection)) == new
