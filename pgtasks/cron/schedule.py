@@ -85,7 +85,10 @@ class Schedule:
     def next_after(self, moment: datetime) -> datetime | None:
         """Return the first minute after `moment`, in UTC; None if there is none, as of 30 February."""
         start = _minute(moment)
-        return self._next_by_clock(start) if self._by_clock else self._next_by_minutes(start + _MINUTE)
+        try:
+            return self._next_by_clock(start) if self._by_clock else self._next_by_minutes(start + _MINUTE)
+        except OverflowError:  # the calendar ends, as after PostgreSQL's `infinity`
+            return None
 
     def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """Yield the minutes with `after < minute <= until`, in order, in UTC."""

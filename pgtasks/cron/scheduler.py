@@ -21,7 +21,7 @@ import psycopg
 
 from pgtasks.cron.clocks import Clock, DatabaseTime
 from pgtasks.cron.ticks import due, just_before, minute_of, missed
-from pgtasks.database.errors import is_outage, reason_of
+from pgtasks.database.errors import is_locked, is_outage, reason_of
 from pgtasks.logs import get_logger
 from pgtasks.queue.crontabs import record_crontabs, schedule_crontab
 
@@ -99,6 +99,8 @@ class Scheduler:
         """Whether to look, before anything else, what was missed."""
         self._done: datetime | None = None
         """Everything up to then has been dealt with."""
+        self._held: dict[str, dict[datetime, tuple[CronTick, bool]]] = {}
+        """By entry and time, ticks that wait for a lock which somebody else has; with whether they are refused."""
         self._told: list[datetime] = []
         """What time it was, by the latest answers."""
         self._pause = _SHORTEST_PAUSE
@@ -172,6 +174,7 @@ class Scheduler:
             return
         until = minute_of(now)
         self._told.clear()
+        await self._retry_held(now)
         for ticks in _batches(due(self._entries, self._done, until)):
             await self._schedule(ticks)
         if not self._told:
@@ -183,11 +186,11 @@ class Scheduler:
         """Have the database deal with ticks; returns how many jobs were added."""
         wanted = {tick.name: tick for tick in await self._hooks.before_cron(ticks)} if ticks else {}
         refused = {tick.name for tick in ticks if tick.name not in wanted}
-        ticks = [wanted.get(tick.name, tick) for tick in ticks]
+        ticks = [wanted.get(tick.name, tick) for tick in ticks if not self._hold(tick, refused=tick.name in refused)]
         try:
             added = await self._ask(ticks, refused)
         except psycopg.Error as error:
-            if is_outage(error) or not ticks:
+            if (is_outage(error) and not is_locked(error)) or not ticks:
                 raise
             # One job that cannot be added must not keep the others from being.
             added = [one for tick in ticks for one in await self._ask_alone(tick, refused)]
@@ -195,10 +198,39 @@ class Scheduler:
             self._hooks.cron_scheduled(added)
         return len(added)
 
+    def _hold(self, tick: CronTick, *, refused: bool) -> bool:
+        """Keep a tick for later if an earlier one of its entry is kept, which would be too late after it; or not."""
+        if (held := self._held.get(tick.entry.id)) is None:
+            return False
+        held.setdefault(tick.at, (tick, refused))
+        return True
+
+    async def _retry_held(self, now: datetime) -> None:
+        """Try again what was locked, for as long as it would be caught up with or made up for."""
+        before, self._held = self._held, {}
+        try:
+            for entry in self._entries:
+                for _, (tick, refused) in sorted(before.get(entry.id, {}).items()):
+                    if now - tick.at <= max(LATE, timedelta(seconds=entry.backfill)):
+                        added = await self._ask_alone(tick, {tick.name} if refused else set())
+                        if added:
+                            self._hooks.cron_scheduled(added)
+        except Exception:
+            self._held = before
+            raise
+
     async def _ask_alone(self, tick: CronTick, refused: set[tuple[str, datetime]]) -> Sequence[CronTick]:
+        if self._hold(tick, refused=tick.name in refused):
+            return ()
         try:
             return await self._ask([tick], refused)
         except psycopg.Error as error:
+            if is_locked(error):
+                self._held[tick.entry.id] = {tick.at: (tick, tick.name in refused)}
+                log.warning(
+                    "cron_held", entry=tick.entry.id, source=tick.entry.source, at=tick.at, error=reason_of(error)
+                )
+                return ()
             if is_outage(error):
                 raise
             log.error(  # noqa: TRY400 - the place in our code tells nothing

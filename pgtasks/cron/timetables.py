@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import functools
+import math
 import random
 import time
 from itertools import islice
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import psycopg
 
 from pgtasks.cron.schedule import Schedule
-from pgtasks.database.errors import is_outage, reason_of
+from pgtasks.database.errors import is_locked, is_outage, reason_of
 from pgtasks.errors import PgtasksError
 from pgtasks.logs import get_logger
 from pgtasks.queue.timetables import Due, Settlement, due_timetables, settle_timetables
@@ -55,8 +56,8 @@ class Link(Protocol):
     statements: Statements
     worker_id: str
 
-    async def insist(self, operation: Operation[T]) -> tuple[T, int]:
-        """Run an operation, for as long as it takes while the database is away."""
+    async def insist(self, operation: Operation[T], unless: Callable[[Exception], bool] | None = None) -> tuple[T, int]:
+        """Run an operation, for as long as it takes while the database is away; raise errors for which `unless` is."""
 
     def forgiving(self, statement: str) -> AbstractContextManager[None]:
         """Go on after an error of the database, and log it."""
@@ -109,9 +110,13 @@ class TimetableScheduler:
             if not found.due:
                 following = found.following_at or dt.datetime.max.replace(tzinfo=dt.UTC)
                 longest = _LONGEST_PAUSE * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
-                return min(longest, (following - found.at).total_seconds() + _LATE)
+                again = min(self._put_off.values(), default=math.inf) - time.monotonic()
+                return max(0.0, min(longest, again, (following - found.at).total_seconds() + _LATE))
             if await self._settle(found.at, [plan(due, found.at) for due in found.due]):
                 pause_in_vain = _FIRST_PAUSE_IN_VAIN
+            elif len(found.due) == _BATCH:  # what somebody holds for long must not hide what comes after it
+                until = time.monotonic() + _LONGEST_PAUSE_IN_VAIN
+                self._put_off |= {due.id: until for due in found.due}
             else:
                 await asyncio.sleep(pause_in_vain * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause_in_vain = min(_LONGEST_PAUSE_IN_VAIN, 2 * pause_in_vain)
@@ -120,9 +125,10 @@ class TimetableScheduler:
         """Have the database do what is to be done; returns whether anything was."""
         link = self._link
         try:
-            settled, _ = await link.insist(settle_timetables(link.statements, link.worker_id, at, settlements))
+            settle = settle_timetables(link.statements, link.worker_id, at, settlements)
+            settled, _ = await link.insist(settle, is_locked)
         except psycopg.Error as error:
-            if is_outage(error):
+            if is_outage(error) and not is_locked(error):
                 raise
             if len(settlements) > 1:  # one of them is at fault, and the others must not suffer for it
                 half = len(settlements) // 2
@@ -167,7 +173,8 @@ def _moments(schedule: Schedule, due: Due, at: dt.datetime) -> list[dt.datetime]
     if at <= due.settled_until:
         return []
     if due.backfill > 0:
-        start = max(due.settled_until, at - dt.timedelta(seconds=due.backfill))
+        missed = (at - due.settled_until).total_seconds()  # an interval may be longer than the calendar
+        start = max(due.settled_until, at - dt.timedelta(seconds=min(missed, due.backfill)))
         if moments := list(islice(schedule.between(start, at), _MOST + 1)):
             return moments
     latest = _latest(schedule, due.settled_until, at)

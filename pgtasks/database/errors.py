@@ -14,11 +14,13 @@ from pgtasks.settings import redact
 
 _READ_ONLY = "25006"
 """The server is a standby, or was made read-only: another one may have taken over."""
+_LOCKED = "55P03"
+"""By lock_timeout."""
 _UNDONE = frozenset(
     {
         "40001",  # serialization failure
         "40P01",  # deadlock
-        "55P03",  # lock_timeout
+        _LOCKED,
         "57014",  # somebody has cancelled the statement, or statement_timeout has
     }
 )
@@ -52,6 +54,11 @@ def is_outage(error: BaseException) -> bool:
 def is_undone(error: BaseException) -> bool:
     """Whether only this statement was undone, by a conflict or by somebody's doing: the database is as it should be."""
     return isinstance(error, psycopg.Error) and error.sqlstate in _UNDONE
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a statement was undone because somebody has held for long, by a lock, what it needs."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == _LOCKED
 
 
 def needs_other_server(error: BaseException) -> bool:

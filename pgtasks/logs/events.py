@@ -23,6 +23,7 @@ EVENTS: Final = frozenset(
         "cron_clock_skew",
         "cron_entries_ahead",
         "cron_failed",
+        "cron_held",
         "cron_late",
         "cron_started",
         "crontab_questionable",

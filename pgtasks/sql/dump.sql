@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest 34ca0450b5281af8
+-- functions: revision 1, digest db42169a0ab4dcb9
 
 sequence job_queues_id_seq
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from pgtasks.job import JobSpec
@@ -234,3 +235,39 @@ def test_versions_with_other_entries_run_side_by_side(world: World) -> None:
     assert world.ticks("do_removed") == ["12:20"]
     assert world.ticks("do_added") == ["12:20", "13:20"]
     assert world.ticks("do_often") == ["12:10", "12:20", "12:30", "12:40", "12:50", "13:00", "13:10", "13:20"]
+
+
+def test_a_transaction_left_open_on_the_key_of_a_job_holds_up_its_entry_alone(world: World) -> None:
+    locked, free = entry("locked", "*/10 * * * *", job_key="k", backfill=3600), entry("free", "*/10 * * * *")
+    first, second = world.host(locked, free), world.host(locked, free)
+    first.step()
+    second.step()
+    with psycopg.connect(world.conninfo) as connection:
+        add = psycopg.sql.SQL("select {}.add_job('other', job_key => 'k')")
+        connection.execute(add.format(psycopg.sql.Identifier(world.schema)))
+        for minute in ("12:10", "12:20"):
+            world.go_to(minute)
+            first.step()
+        assert world.ticks() == ["12:10", "12:20"]
+        assert first.link.forgiven == []
+        connection.rollback()
+    world.go_to("12:21")
+    first.step()
+    second.step()
+    assert world.ticks("do_free") == ["12:10", "12:20"]
+    assert world.ticks("do_locked") == ["12:20"]  # in place of the one before, which has the same key
+    assert [tick.at for tick in first.hooks.scheduled if tick.entry is locked] == [at("12:10"), at("12:20")]
+    assert second.hooks.scheduled == []
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+def test_an_entry_that_somebody_has_put_off_for_ever_stops_no_other(world: World, moment: str) -> None:
+    minutely = entry("odd", "* * * * *", backfill=60)
+    world.host(minutely, OFTEN).step()
+    world.rows("update {gw}._private_known_crontabs set last_execution = %s where identifier = 'odd'", moment)
+    host = world.host(minutely, OFTEN)
+    host.step()
+    world.go_to("12:10")
+    host.step()
+    assert world.ticks("do_often") == ["12:10"]
+    assert bool(world.ticks("do_odd")) == (moment == "-infinity")

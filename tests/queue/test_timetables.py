@@ -17,7 +17,7 @@ from pgtasks.errors import CronError
 from tests.queue.conftest import Admin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pgtasks.database import Operation
     from tests.sql.queue import Queue
@@ -48,7 +48,7 @@ class Link:
         self.asked = 0
         self.asked_often = asyncio.Event()
 
-    async def insist(self, operation: Operation[T]) -> tuple[T, int]:
+    async def insist(self, operation: Operation[T], unless: Callable[[Exception], bool] | None = None) -> tuple[T, int]:
         self.asked += 1
         if self.asked > 6:
             self.asked_often.set()
@@ -278,3 +278,42 @@ def test_what_sql_has_put_is_planned_and_what_is_wrong_is_told(
     bad = app.timetables.get("bad")
     assert bad is not None
     assert (bad.error, bad.next_at is None) == (None, False)
+
+
+def test_a_transaction_left_open_on_the_key_of_a_job_holds_up_its_timetable_alone(
+    app: App, hosts: Hosts, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.timetables.put("locked", "locked", "*/10 * * * *", job_key="k")
+    app.timetables.put("free", "free", "*/10 * * * *")
+    queue.value("select ({gw}.pgtasks_put_timetable('ever', 'ever', '0 * * * *', backfill => '10000 years')).id")
+    queue.run("update {gw}._pgtasks_timetables set settled_until = %s", hosts.clock.now)
+    hosts.tick()
+    hosts.clock.forward(minutes=130)
+    with psycopg.connect(queue.conn.info.dsn) as connection:
+        app.add_job("other", job_key="k", connection=connection)
+        hosts.tick()
+        assert sorted(task for task, *_ in jobs(queue)) == ["ever", "ever", "free"]
+        connection.rollback()
+    assert [record.levelname for record in caplog.records if "timetable_failed" in record.getMessage()] == ["ERROR"]
+    hosts.schedulers[0]._put_off.clear()
+    hosts.tick()
+    assert sorted(task for task, *_ in jobs(queue)) == ["ever", "ever", "free", "locked"]
+
+
+def test_a_transaction_left_open_on_many_timetables_does_not_hide_others(app: App, hosts: Hosts, queue: Queue) -> None:
+    many = (
+        "select {gw}.pgtasks_put_timetable('many-' || n, 'many', '1 * * * *', priority => 1) "
+        "from generate_series(1, 200) as n"
+    )
+    queue.run(many)
+    app.timetables.put("free", "free", "5 * * * *")
+    queue.run("update {gw}._pgtasks_timetables set settled_until = %s", hosts.clock.now)
+    hosts.tick()
+    hosts.clock.forward(minutes=10)
+    with psycopg.connect(queue.conn.info.dsn) as connection:
+        connection.execute(f"select from {queue.name}._pgtasks_timetables where task = 'many' for update".encode())
+        hosts.tick()
+        assert [task for task, *_ in jobs(queue)] == ["free"]
+    hosts.schedulers[0]._put_off.clear()
+    hosts.tick()
+    assert len(jobs(queue)) == 201

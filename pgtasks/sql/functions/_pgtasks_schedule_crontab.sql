@@ -40,7 +40,10 @@ begin
   if cardinality(ticks) > 0 then
     -- One at a time: who comes second finds nothing left to do, and two that have the same entries in another order do
     -- not wait for each other.
+    perform set_config('lock_timeout', '0', true);
     perform pg_advisory_xact_lock(hashtextextended({gw_text} || ' crontab', 0));
+    -- A transaction that is left open on the key of one job must not keep all others, on all hosts, from being added.
+    perform set_config('lock_timeout', '1s', true);
   end if;
   v_clock := coalesce(_pgtasks_schedule_crontab.clock, clock_timestamp());
   return query select v_clock, null::integer, null::text, null::bigint;

@@ -28,6 +28,8 @@ declare
   v_moment timestamptz;
   v_added integer := 0;
 begin
+  -- A transaction that is left open on the key of one job must not keep all others from being added.
+  perform set_config('lock_timeout', '1s', true);
   v_ids := array(
     select known.id
     from unnest(
