@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote_plus
 
 from pgtasks import codec
-from pgtasks.cron.entry import CronEntry
+from pgtasks.cron.entry import CronEntry, check_id
 from pgtasks.cron.fields import KINDS, FieldError
 from pgtasks.cron.schedule import Schedule, find_zone
 from pgtasks.cron.spans import read_span
@@ -324,6 +324,7 @@ def _no_option(key: str) -> str:
 def _read_id(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise CronError(f"id={text!r} must begin with a letter or _, and go on with letters, digits, _ : - /")
+    check_id(text)
     return text
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, get_args
 
 from pgtasks import codec
-from pgtasks.cron.entry import CronEntry, CronKeyMode
+from pgtasks.cron.entry import CronEntry, CronKeyMode, check_id
 from pgtasks.cron.schedule import Schedule
 from pgtasks.cron.spans import as_seconds
 from pgtasks.errors import CronError, JobOptionError, PayloadError, did_you_mean
-from pgtasks.job import JobSpec, check_flags
+from pgtasks.job import JobSpec, check_flags, check_task_name
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -209,6 +209,27 @@ def taken(id: str, first: str, second: str) -> CronError:
     return CronError(f"cron entry {id!r} is there twice: at {first} and at {second}; give one of them another id")
 
 
+def check_entry(entry: CronEntry) -> CronEntry:
+    """Return an entry that somebody has made by hand, as it can be scheduled.
+
+    Raises:
+        TypeError: something in it is of the wrong type.
+        ValueError: something in it cannot be used: the database would refuse it, with all other entries.
+    """
+    if not isinstance(entry.schedule, Schedule):
+        raise TypeError(f"cron entry {entry.id!r}: schedule={entry.schedule!r} has to be a Schedule")
+    try:
+        check_id(entry.id)
+        check_task_name(entry.task)
+        _check({name: getattr(entry, name) for name in _JOB_OPTIONS})
+        payload = read_payload(entry.payload, None)
+        backfill = as_seconds(entry.backfill, "backfill")
+        flags = None if entry.flags is None else check_flags(entry.flags)
+    except (CronError, JobOptionError, PayloadError) as error:
+        raise ValueError(f"cron entry {entry.id!r}: {error}") from None
+    return replace(entry, payload=payload, backfill=backfill, flags=flags)
+
+
 def join_entries(*groups: Iterable[CronEntry]) -> list[CronEntry]:
     """Return the entries of all groups, in their order: those of the crontab, of code, of plugins.
 
@@ -232,8 +253,8 @@ def _replaces(new: Declaration, old: Declaration) -> bool:
 
 def _check(options: Mapping[str, Any]) -> None:
     id = options.get("id")
-    if id is not None and (not isinstance(id, str) or not id or "\0" in id):
-        raise CronError(f"id={id!r} must be the name of the entry, a string that is not empty")
+    if id is not None:
+        check_id(id)
     mode = options.get("job_key_mode")
     if mode is not None and mode not in get_args(CronKeyMode):
         known = get_args(CronKeyMode)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pgtasks.errors import CronError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from pgtasks.cron.schedule import Schedule
 
 CronKeyMode = Literal["replace", "preserve_run_at"]
+_LONGEST_ID: Final = 512
+"""Characters of an entry's name; an index has to hold it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +45,13 @@ class CronEntry:
     """`replace` or `preserve_run_at`."""
     flags: tuple[str, ...] | None = None
     """Flags of the job."""
+
+
+def check_id(id: object) -> None:
+    """Raise a CronError unless the database can hold the name of an entry."""
+    if not isinstance(id, str) or not id:
+        raise CronError(f"id={id!r} must be the name of the entry, a string that is not empty")
+    if len(id) > _LONGEST_ID:
+        raise CronError(f"id={id[:20]!r}… has {len(id)} characters; at most {_LONGEST_ID} are allowed")
+    if "\0" in id or any("\ud800" <= character <= "\udfff" for character in id):
+        raise CronError(f"id={id!r} holds a character that PostgreSQL cannot store")

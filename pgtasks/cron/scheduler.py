@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import psycopg
 
 from pgtasks.cron.clocks import Clock, DatabaseTime
+from pgtasks.cron.data import write_entry
 from pgtasks.cron.ticks import due, just_before, minute_of, missed
 from pgtasks.database.errors import is_locked, is_outage, reason_of
 from pgtasks.logs import get_logger
@@ -107,7 +108,8 @@ class Scheduler:
 
     def use(self, entries: Sequence[CronEntry]) -> None:
         """Schedule these entries from now on, in place of those before."""
-        if entries != self._entries:
+        # As JSON has them: for Python, a payload of 1 is one of true.
+        if list(map(write_entry, entries)) != list(map(write_entry, self._entries)):
             self._entries = tuple(entries)
             self._afresh = True
             self._changed.set()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgtasks.cron.comparing import compare
 from pgtasks.cron.crontab import load_crontab
-from pgtasks.cron.declared import join_entries
+from pgtasks.cron.declared import check_entry, join_entries
 from pgtasks.cron.entry import CronEntry
 from pgtasks.logs import get_logger
 
@@ -43,4 +43,4 @@ def _read(answer: Iterable[Any]) -> list[CronEntry]:
     for entry in entries:
         if not isinstance(entry, CronEntry):
             raise TypeError(f"{entry!r} is no CronEntry")
-    return entries
+    return [check_entry(entry) for entry in entries]

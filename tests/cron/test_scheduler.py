@@ -260,6 +260,15 @@ def test_a_transaction_left_open_on_the_key_of_a_job_holds_up_its_entry_alone(wo
     assert second.hooks.scheduled == []
 
 
+def test_a_payload_that_only_json_tells_from_the_one_before_is_taken_over(world: World) -> None:
+    host = world.host(entry("often", "*/10 * * * *", payload={"a": 1}))
+    host.step()
+    host.scheduler.use([entry("often", "*/10 * * * *", payload={"a": True})])
+    world.go_to("12:10")
+    host.step()
+    assert world.rows("select payload::jsonb -> 'a' from {gw}._private_jobs") == [(True,)]
+
+
 @pytest.mark.parametrize("moment", ["infinity", "-infinity"])
 def test_an_entry_that_somebody_has_put_off_for_ever_stops_no_other(world: World, moment: str) -> None:
     minutely = entry("odd", "* * * * *", backfill=60)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pgtasks import App, Registry, hookimpl
-from pgtasks.errors import CronError
+from pgtasks.errors import CronError, PluginError
 from pgtasks.plugins import CronEntry, Schedule
 from pgtasks.worker.cron_entries import find_entries
 from tests.worker.conftest import db, start_worker
@@ -58,4 +58,31 @@ def test_two_entries_with_one_id_are_refused_wherever_they_are_from(tmp_path: Pa
     (tmp_path / "crontab").write_text("@daily work\n")
     app = App(registry=Registry(), plugins=[Plugin], crontab=tmp_path / "crontab", database_url="")
     with pytest.raises(CronError, match=r"cron entry 'work' is there twice: at .*crontab:1 and at plugin p;"):
+        find_entries(app)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"schedule": "@daily"}, "has to be a Schedule"),
+        ({"id": "\ud800"}, "PostgreSQL cannot store"),
+        ({"id": "x" * 513}, "at most 512"),
+        ({"id": 5}, "id=5 must be the name"),
+        ({"task": ""}, "task must not be empty"),
+        ({"max_attempts": 0}, "max_attempts=0 is out of range"),
+        ({"backfill": -1}, "backfill=-1 must be"),
+        ({"payload": [1]}, "has to be an object"),
+    ],
+)
+def test_what_a_plugin_makes_wrong_is_refused_before_the_database_does_with_all_other_entries(
+    wrong: dict[str, Any], message: str
+) -> None:
+    class Plugin:
+        @hookimpl
+        def register_cron(self) -> list[CronEntry]:
+            given: dict[str, Any] = {"id": "work", "task": "work", "schedule": Schedule("@daily"), "source": "p"}
+            return [CronEntry(**given | wrong)]
+
+    app = App(registry=Registry(), plugins=[Plugin], crontab=None, database_url="")
+    with pytest.raises(PluginError, match=message):
         find_entries(app)
