@@ -51,25 +51,28 @@ class DatabaseTime:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._answer: tuple[datetime, float, datetime] | None = None
+        self._answer: tuple[datetime, float, datetime, float] | None = None
 
     def now(self) -> datetime:
         """Return the time, at most so far behind as the last answer took to come."""
         assert self._answer is not None, "it has to be asked first"
-        told, at, _ = self._answer
+        told, at, *_ = self._answer
         return told + timedelta(seconds=self._clock.monotonic() - at)
 
-    def note(self, told: datetime) -> Skew | None:
-        """Take what the database has just said, and return what is odd about it."""
+    def note(self, told: datetime, asked: float) -> Skew | None:
+        """Take what the database has just said, having been asked at a moment, and return what is odd about it."""
         before, at, wall = self._answer, self._clock.monotonic(), self._clock.wall()
-        self._answer = told, at, wall
+        took = at - asked  # the database may have looked at its clock at any time in between
+        self._answer = told, at, wall, took
+        tolerance = _TOLERANCE_SECONDS + took
         if before is None:
             apart = (wall - told).total_seconds()
-            return Skew("host", apart, "differs") if abs(apart) > _TOLERANCE_SECONDS else None
+            return Skew("host", apart, "differs") if abs(apart) > tolerance else None
+        tolerance += before[3]
         passed = at - before[1]
         database = (told - before[0]).total_seconds() - passed
         host = (wall - before[2]).total_seconds() - passed
-        if abs(database) <= _TOLERANCE_SECONDS:
+        if abs(database) <= tolerance:
             return Skew("host", host, "jumped") if abs(host) > _TOLERANCE_SECONDS else None
-        both = abs(database - host) <= _TOLERANCE_SECONDS
+        both = abs(database - host) <= tolerance
         return Skew("both" if both else "database", database, "jumped")

@@ -145,11 +145,12 @@ class Scheduler:
     async def _start_over(self) -> None:
         """Make entries known, and schedule what was missed of those that were."""
         entries, self._afresh = self._entries, False
+        asked = self._clock.monotonic()
         answer = await self._link.attempt(
             record_crontabs(self._link.statements, self._host, entries, self._clock.of_database())
         )
         now = answer.clock
-        self._note_clock(now)
+        self._note_clock(now, asked)
         if self._done is None or not -LATE <= now - self._done <= LATE:
             self._done = just_before(now)
         ahead = [name for name, known in answer.known.items() if known.last is not None and known.last > now + LATE]
@@ -242,10 +243,11 @@ class Scheduler:
 
     async def _ask(self, ticks: Sequence[CronTick], refused: set[tuple[str, datetime]]) -> Sequence[CronTick]:
         """Return those ticks whose jobs were added."""
+        asked = self._clock.monotonic()
         answer = await self._link.attempt(
             schedule_crontab(self._link.statements, self._host, ticks, refused, self._clock.of_database())
         )
-        self._note_clock(answer.clock)
+        self._note_clock(answer.clock, asked)
         added = []
         for number, state, job_id in answer.settled:
             tick = ticks[number]
@@ -254,9 +256,9 @@ class Scheduler:
                 added.append(replace(tick, job_id=job_id))
         return added
 
-    def _note_clock(self, told: datetime) -> None:
+    def _note_clock(self, told: datetime, asked: float) -> None:
         self._told.append(told)
-        skew = self._time.note(told)
+        skew = self._time.note(told, asked)
         if skew is not None:
             log.warning("cron_clock_skew", clock=skew.clock, seconds=round(skew.seconds, 3), reason=skew.reason)
             self._hooks.clock_skew(skew)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from pgtasks.cron.clocks import DatabaseTime, Skew
 from pgtasks.job import JobSpec
-from tests.cron.simulation import START, at, entry
+from tests.cron.simulation import START, Time, at, entry
 
 if TYPE_CHECKING:
     from tests.cron.simulation import World
@@ -280,3 +281,15 @@ def test_an_entry_that_somebody_has_put_off_for_ever_stops_no_other(world: World
     host.step()
     assert world.ticks("do_often") == ["12:10"]
     assert bool(world.ticks("do_odd")) == (moment == "-infinity")
+
+
+def test_an_answer_that_takes_its_time_is_no_clock_that_has_jumped() -> None:
+    time = Time()
+    database = DatabaseTime(time)
+    for took in (0, 25, 0, 0):
+        told, asked = time.of_database(), time.monotonic()
+        time.true += timedelta(seconds=took)
+        assert database.note(told, asked) is None
+        time.true += timedelta(seconds=30)
+    time.database_ahead = timedelta(seconds=20)
+    assert database.note(time.of_database(), time.monotonic()) == Skew("database", 20, "jumped")
