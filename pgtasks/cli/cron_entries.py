@@ -55,7 +55,8 @@ class Entry:
     def next_times(self, now: dt.datetime) -> Iterator[dt.datetime]:
         """Yield the times to come; none of what is paused."""
         schedule = self.schedule
-        following = None if schedule is None or self.paused or self.error else schedule.next_after(now)
+        start = max(now, self.settled)  # after a clock that was wrong, times to come may be dealt with already
+        following = None if schedule is None or self.paused or self.error else schedule.next_after(start)
         while schedule is not None and following is not None:
             yield following
             following = schedule.next_after(following)

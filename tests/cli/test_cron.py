@@ -83,6 +83,10 @@ def test_entries_and_timetables_are_listed_with_their_times(pgtasks: Command, ap
     done = pgtasks("list", "nightli", "report:7")
     assert (done.code, len(done.out.splitlines())) == (10, 2)
     assert "did you mean 'nightly'?" in done.err
+    connection.execute(
+        "UPDATE graphile_worker._private_known_crontabs SET last_execution = '2999-01-01Z' WHERE identifier = 'nightly'"
+    )
+    assert objects(pgtasks("list", "nightly", "--json"))[0]["next_at"] == "2999-01-01T03:30:00Z"
 
 
 def test_the_next_times_come_in_order_and_without_what_is_paused(pgtasks: Command, app: App) -> None:
