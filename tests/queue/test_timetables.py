@@ -247,6 +247,8 @@ def test_what_sql_has_put_is_planned_and_what_is_wrong_is_told(
             queue.value(put, "worse", "worse", schedule)
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="Mars"):
         queue.value("select {gw}.pgtasks_put_timetable('a', 'a', '@daily', 'Mars/Base')")
+    with pytest.raises(psycopg.errors.CheckViolation):  # Python has no such time, and would settle it for ever
+        queue.run("update {gw}._pgtasks_timetables set settled_until = 'infinity'")
     queue.value(
         "select {gw}.pgtasks_put_timetable('hostile', 'hostile', '* * * * *', payload => %s)",
         '{"big": 123456789012345678901234567890, "nul": "\\u0000", "nested": {}} ',

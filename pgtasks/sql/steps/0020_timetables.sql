@@ -18,9 +18,9 @@ create table {gw}._pgtasks_timetables (
   backfill interval not null check (backfill >= interval '0'),
   paused boolean not null default false,
   -- All its times up to this one are dealt with.
-  settled_until timestamptz not null,
+  settled_until timestamptz not null check (isfinite(settled_until)),
   -- Its next time; null: a worker has to find it out, unless the error says that there is none.
-  next_at timestamptz,
+  next_at timestamptz check (isfinite(next_at)),
   error text,
   -- Its latest time for which a job was added, when that was done, and by which host.
   last_at timestamptz,
