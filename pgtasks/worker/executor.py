@@ -280,7 +280,8 @@ class Executor:
             if transactional:
                 outcome = self._run_in_transaction(seen, task, payload, run)
             else:
-                result = self._call(seen, task, arguments(task, seen, payload, run))
+                given = arguments(task, seen, payload, run)
+                result = self._call(seen, task, given) if self._hooked else call(task, given)
                 outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
                 if self._keep and outcome is SUCCESS and job.task in self._keep:
                     kept = result_json(task, result, self._codec)
@@ -324,8 +325,6 @@ class Executor:
 
     def _call(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> Any:
         """Call a plain handler, with what plugins have around it."""
-        if not self._hooked:
-            return call(task, arguments)
         if self._on_started is not None:
             self._on_started(job=job)
         if not self._wraps:
