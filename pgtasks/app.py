@@ -14,12 +14,13 @@ from pgtasks.administration import AsyncJobs, Jobs
 from pgtasks.connections import psycopg_connection, psycopg_connection_async
 from pgtasks.cron.declared import declare
 from pgtasks.database import Database
+from pgtasks.decorating import TaskDecorator
 from pgtasks.errors import AppLoadError, CronError
 from pgtasks.job import Job, JobSpec, check_flags, check_task_name
 from pgtasks.logs import get_logger
 from pgtasks.options import JobOptions, check_options
 from pgtasks.plugged import Plugged, split_plugins
-from pgtasks.registry import Registry, TaskDecorator, default_registry
+from pgtasks.registry import Registry, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements

@@ -29,6 +29,9 @@ class SettingsError(PgtasksError):
 class TaskDefinitionError(PgtasksError):
     """A task cannot be registered as it was declared: name taken, unknown option, unusable handler."""
 
+    missing: str | None = None
+    """The name that annotations use and that is not there, or not yet, if that is the matter."""
+
     exit_code = 2
 
 

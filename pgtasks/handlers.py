@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgtasks.errors import PayloadError, TaskDefinitionError
 from pgtasks.payload import PayloadType, keys_type, whole_type
+from pgtasks.payload_models import missing_name
 from pgtasks.results import result_type
 
 if TYPE_CHECKING:
@@ -125,10 +126,7 @@ class Handler:
         try:
             return typing.get_type_hints(Holder, self._inner.__globals__, self._locals, include_extras=True)
         except NameError as error:
-            raise TaskDefinitionError(
-                f"Task {self._task!r} at {self.place}: its annotations name {error.name!r}, which is not there when "
-                f"the program runs; define it at module level, and import it outside of `if TYPE_CHECKING`"
-            ) from None
+            raise missing_name(f"Task {self._task!r} at {self.place}: its annotations name", error.name) from None
         except Exception as error:  # noqa: BLE001 - an annotation may be any expression
             raise TaskDefinitionError(
                 f"Task {self._task!r} at {self.place}: its annotations cannot be read: {type(error).__name__}: {error}"
@@ -141,7 +139,7 @@ class Handler:
             if stores_result:
                 self.result.check()
         except TaskDefinitionError as error:
-            if "which is not there" not in str(error):
+            if error.missing is None:
                 raise
         finally:
             self._locals = None

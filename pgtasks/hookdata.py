@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import psycopg
     from pydantic import BaseModel
 
+    from pgtasks.decorating import TaskDecorator
     from pgtasks.job import Job
-    from pgtasks.registry import Registry, TaskDecorator
+    from pgtasks.registry import Registry
     from pgtasks.settings import Settings
 
 Model = TypeVar("Model", bound="BaseModel")

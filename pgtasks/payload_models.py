@@ -47,6 +47,16 @@ _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _LOST: Final = object()
 
 
+def missing_name(what: str, name: str | None) -> TaskDefinitionError:
+    """Return the error that `what` of a task names something which is not there, or not yet."""
+    error = TaskDefinitionError(
+        f"{what} {name!r}, which is not there when the program runs; define it at module level, and import it outside "
+        f"of `if TYPE_CHECKING`"
+    )
+    error.missing = name or ""
+    return error
+
+
 def make_model(task: str, place: str, hint: Any) -> type[BaseModel]:
     """Return a model whose field `payload` is of a type.
 
@@ -58,10 +68,7 @@ def make_model(task: str, place: str, hint: Any) -> type[BaseModel]:
         if not model.__pydantic_complete__:
             model.model_rebuild()
     except PydanticUndefinedAnnotation as error:
-        raise TaskDefinitionError(
-            f"Task {task!r} at {place}: a type of its payload names {error.name!r}, which is not there when the "
-            f"program runs; define it at module level, and import it outside of `if TYPE_CHECKING`"
-        ) from None
+        raise missing_name(f"Task {task!r} at {place}: a type of its payload names", error.name) from None
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         problem = str(error).splitlines()[0]
         raise TaskDefinitionError(f"Task {task!r} at {place}: its payload cannot be checked: {problem}") from None

@@ -196,7 +196,7 @@ class Task(Generic[X, P, R_co]):
             declaration.entry(self.name, self)
         except TaskDefinitionError as error:
             # What annotations name may be defined further below. The payload is checked once more when workers load it.
-            if "which is not there" not in str(error):
+            if error.missing is None:
                 raise
         self.timetable.schedule(self.name, declaration)
         return self

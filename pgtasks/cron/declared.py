@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ADDED: Final = {"_cron": {"ts": "2026-01-01T00:00:00.000Z", "backfilled": False}}
 """What the scheduler adds to a payload, as an example."""
-_INNER: Final = frozenset({"pgtasks.tasks", "pgtasks.registry", "pgtasks.app", __name__})
+_INNER: Final = frozenset({"pgtasks.tasks", "pgtasks.decorating", "pgtasks.app", __name__})
 """Modules that are not where an entry is declared."""
 _JOB_OPTIONS: Final = ("queue", "priority", "max_attempts", "job_key", "job_key_mode", "flags")
 

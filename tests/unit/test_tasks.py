@@ -13,10 +13,11 @@ import pytest
 
 import pgtasks
 from pgtasks import App, JobContext, Registry, TaskDefinitionError
+from pgtasks.decorating import TaskDecorator
 from pgtasks.errors import JobOptionError
 from pgtasks.job import JobSpec
 from pgtasks.options import TaskOptions
-from pgtasks.registry import TaskDecorator, default_registry
+from pgtasks.registry import default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
