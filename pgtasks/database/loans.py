@@ -16,6 +16,8 @@ import psycopg
 from pgtasks.logs.context import current_record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from psycopg import Connection
 
     from pgtasks.logs.context import RunningJob
@@ -31,9 +33,6 @@ class Loans:
         self._lent: dict[Connection[Any], RunningJob | None] = {}
         self._cancelled: set[Connection[Any]] = set()
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._lent)
 
     def add(self, connection: Connection[Any]) -> None:
         """Note that `connection` is lent."""
@@ -52,22 +51,31 @@ class Loans:
         if cancelled:
             connection.close()
 
-    def cancel(self, job_id: int | None = None) -> None:
-        """Have the server cancel what it does now on these connections; blocks until it has been told.
+    def recall(self, ask: Callable[[], object], job_id: int | None = None) -> list[Connection[Any]]:
+        """Call `ask`, and return the connections that were lent at that moment, for `cancel_statements`.
+
+        What a handler borrows once it has been asked to stop is for its last words, which nobody is to interrupt.
 
         Args:
-            job_id: only on those that this job has borrowed; None: on all.
+            ask: asks whoever has borrowed them to stop. Must not block.
+            job_id: only those that this job has borrowed; None: all.
         """
         with self._lock:
+            ask()
             connections = [
                 connection
                 for connection, job in self._lent.items()
                 if job_id is None or (job is not None and job.id == job_id)
             ]
             self._cancelled.update(connections)
-        for connection in connections:
-            with contextlib.suppress(psycopg.Error):  # it has just been given back, or there is no server to ask
-                connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        return connections
+
+
+def cancel_statements(connections: Iterable[Connection[Any]]) -> None:
+    """Have the server cancel what it does now on these connections; blocks until it has been told."""
+    for connection in connections:
+        with contextlib.suppress(psycopg.Error):  # it has just been given back, or there is no server to ask
+            connection.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 current_loans: Final[ContextVar[Loans | None]] = ContextVar("pgtasks_loans", default=None)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgtasks.context import Abort, running
-from pgtasks.database.loans import Loans, current_loans
+from pgtasks.database.loans import Loans, cancel_statements, current_loans
 from pgtasks.errors import JobTimeoutError
 from pgtasks.logs import get_logger
 
@@ -108,12 +108,11 @@ class Run:
             error: why.
             job: the one of its jobs that is asked; None: all are.
         """
-        self._switch.turn_on(error, job)
-        if self._loans:
+        waiting = self._loans.recall(lambda: self._switch.turn_on(error, job), None if job is None else job.id)
+        if waiting:
             # Without a thread it is left to the handler, and to the supervisor.
             with contextlib.suppress(RuntimeError):
-                arguments = () if job is None else (job.id,)
-                threading.Thread(target=self._loans.cancel, args=arguments, name="pgtasks-cancel", daemon=True).start()
+                threading.Thread(target=cancel_statements, args=(waiting,), name="pgtasks-cancel", daemon=True).start()
 
     def abort_of(self, job: Job) -> Abort:
         """Return what a job's handler sees as `ctx.abort`."""

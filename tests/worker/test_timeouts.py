@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import datetime as dt
 import math
 import re
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from pgtasks import App, JobContext, Registry
+from pgtasks import App, JobCancelledError, JobContext, Registry
 from pgtasks.database import Database as Pools
-from pgtasks.database.loans import Loans, current_loans
+from pgtasks.database.loans import Loans, cancel_statements, current_loans
 from pgtasks.job import RETURN, Job
 from pgtasks.worker.executor import Executor
+from pgtasks.worker.limits import Run
 from pgtasks.worker.slots import SlotTable
 from tests.waiting import wait_until
 from tests.worker.conftest import LONG
@@ -202,18 +204,43 @@ def test_a_connection_whose_statement_was_cancelled_is_not_lent_again(database: 
     try:
         with pools.connection() as first:
             pid = first.info.backend_pid
-            canceller = threading.Timer(0.1, loans.cancel)
+            canceller = threading.Timer(0.1, lambda: cancel_statements(loans.recall(lambda: None)))
             canceller.start()
             with pytest.raises(psycopg.errors.QueryCanceled):
                 first.execute("select pg_sleep(600)")
         assert first.closed
         with pools.connection() as second:
             assert second.info.backend_pid != pid
-            assert len(loans) == 1
-        assert len(loans) == 0
+            assert loans.recall(lambda: None) == [second]
+        assert loans.recall(lambda: None) == []
         canceller.join()
     finally:
         current_loans.reset(token)
+        pools.close()
+
+
+def test_what_a_handler_borrows_once_it_was_asked_to_stop_is_not_interrupted(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the thread gets to run that tells the server."""
+    threads: list[threading.Thread] = []
+    run = Run(contextvars.copy_context(), App(registry=Registry()), lambda *_: None)
+    pools = Pools(database, max_connections=2)
+
+    def handler() -> None:
+        with pools.connection() as first, monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", lambda self: threads.extend([self]))
+            run.ask_to_stop(JobCancelledError("cancelled"))
+        with pools.connection() as last_words:
+            (telling,) = threads
+            telling.run()
+            assert last_words.execute("select 1").fetchone() == (1,)
+        assert first.closed
+        assert not last_words.closed
+
+    try:
+        run.context.run(handler)
+    finally:
         pools.close()
 
 
