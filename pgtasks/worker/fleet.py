@@ -224,7 +224,6 @@ class Fleet:
         worker_id = f"{self._host_id}-{self._serial}"
         member, theirs = new_member(rows[0], worker_id, self._generations.current, backoff, successor_to)
         self._members[worker_id] = member
-        asyncio.get_running_loop().add_reader(member.control, self._hear, member)
         self._do(self._fork(member, theirs), "spawn")
 
     async def _fork(self, member: Member, theirs: socket.socket) -> None:
@@ -246,7 +245,10 @@ class Fleet:
             member.kill()  # it had no pid yet when the others were killed
         log.info("process_started", process=member.index, pid=member.pid, worker=member.worker_id)
         self._hooks.spawned(member)
-        asyncio.get_running_loop().call_later(_READY_SECONDS, self._end_if_not_ready, member)
+        loop = asyncio.get_running_loop()
+        if member.worker_id in self._members:  # and was not given up meanwhile
+            loop.add_reader(member.control, self._hear, member)  # only now: it is said to be ready after it is started
+        loop.call_later(_READY_SECONDS, self._end_if_not_ready, member)
 
     def _end_if_not_ready(self, member: Member) -> None:
         if member.worker_id in self._members and not member.ready and not self._stopping:

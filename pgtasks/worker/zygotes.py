@@ -236,11 +236,13 @@ class ZygoteClient:
             return
         assert self._on_exited is not None
         assert self._on_stopped is not None
+        loop = asyncio.get_running_loop()
         for message in self._lines.feed(data):
+            # Later, for an answer may come along with it, and whoever waits for that goes on first.
             if "exited" in message:
-                self._on_exited(*message["exited"])
+                loop.call_soon(self._on_exited, *message["exited"])
             elif "stopped" in message:
-                self._on_stopped(*message["stopped"])
+                loop.call_soon(self._on_stopped, *message["stopped"])
             else:
                 self._answers.put_nowait(message)
 

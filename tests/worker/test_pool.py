@@ -9,12 +9,15 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from pgtasks.worker import zygotes
+from pgtasks.worker.fleet import Fleet
+from pgtasks.worker.protocol import FromWorker, Lines
 from pgtasks.worker.slots import SlotTable
 from pgtasks.worker.zygotes import ZygoteClient
 from tests.worker.conftest import LONG, alive, parent_of
@@ -342,6 +345,71 @@ def test_a_zygote_that_does_not_answer_is_killed_and_lost(monkeypatch: pytest.Mo
     asyncio.run(spawn())
     zygote.close()
     table.close()
+
+
+def test_what_a_process_says_is_heard_after_it_is_known_that_it_was_started() -> None:
+    """However late the zygote's word of it is heard."""
+    heard: list[object] = []
+    kept: list[socket.socket] = []
+
+    async def spawn(index: int, worker_id: str, control: socket.socket) -> int:
+        kept.append(control.dup())
+        kept[0].send(FromWorker.READY)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return 2**30
+
+    async def start() -> None:
+        nothing: Any = lambda *_: None  # noqa: E731
+        zygote: Any = SimpleNamespace(attach=nothing)
+        generation: Any = SimpleNamespace(table=table, most_processes=1, zygote=zygote, spawn=spawn)
+        hooks: Any = SimpleNamespace(spawned=lambda member: heard.append(member.pid))
+        fleet = Fleet(
+            generation,
+            host_id="host",
+            do=lambda work, _: tasks.append(asyncio.create_task(work)),
+            on_message=lambda _, message: heard.append(message),
+            on_death=nothing,
+            on_change=nothing,
+            on_failure=nothing,
+            hooks=hooks,
+        )
+        fleet.start(1)
+        async with asyncio.timeout(LONG):
+            while len(heard) < 2:  # noqa: ASYNC110 - the test tells nobody
+                await asyncio.sleep(0)
+        for member in fleet.members:
+            member.close()
+
+    tasks: list[asyncio.Task[None]] = []
+    table = SlotTable.create(1, 1)
+    asyncio.run(start())
+    table.close()
+    kept[0].close()
+    assert heard == [2**30, FromWorker.READY]
+
+
+def test_the_end_of_a_process_is_heard_of_after_its_start() -> None:
+    """Even if it ends so soon that the zygote's words come together."""
+    heard: list[object] = []
+    ours, theirs = socket.socketpair()
+    zygote = ZygoteClient(lambda sock: SimpleNamespace(sock=sock.dup()))  # type: ignore[arg-type, return-value]
+    answers = zygote._process.sock  # type: ignore[union-attr]
+    table = SlotTable.create(1, 1)
+
+    async def spawn() -> None:
+        zygote.attach(lambda *end: heard.append(end), lambda *_: None, lambda: None)
+        answers.sendall(Lines.encode(spawned=7) + Lines.encode(exited=["w", 7, 0]))
+        heard.append(await zygote.spawn(index=0, worker_id="w", settings="", control=theirs, slots=table))
+        async with asyncio.timeout(LONG):
+            while len(heard) < 2:  # noqa: ASYNC110 - the test tells nobody
+                await asyncio.sleep(0)
+        zygote.detach()
+
+    with ours, theirs, answers, zygote._sock:
+        asyncio.run(spawn())
+    table.close()
+    assert heard == [7, ("w", 7, 0)]
 
 
 def test_a_process_whose_interpreter_a_job_keeps_does_not_outlive_the_supervisor(
