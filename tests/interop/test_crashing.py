@@ -54,8 +54,8 @@ def test_a_job_of_our_killed_process_is_given_back_by_us_and_by_nobody_else(
     db.wait_for_run(job.id, ended=False)
     held = db.job(job.id)
 
-    ours.signal(signal.SIGSTOP)  # the supervisor, so that it does nothing about it yet
     [pid] = ours.process_ids()
+    ours.signal(signal.SIGSTOP)  # the supervisor, so that it does nothing about it yet
     os.kill(pid, signal.SIGKILL)
     db.permit("go")
     start_node()

@@ -103,8 +103,24 @@ class Worker:
         self.signal(signal.SIGTERM)
         return self.wait()
 
-    def process_ids(self) -> list[int]:
+    def process_ids(self, at_least: int = 1) -> list[int]:
+        """The worker processes that were started, as soon as it has said so of the first ones, or has ended.
+
+        A process may have run a job before that.
+        """
+
+        def told() -> bool:
+            return len(self.records("process_started")) >= at_least or self.process.poll() is not None
+
+        wait_until(told, LONG, f"the start of {at_least} worker processes:\n{self.text}")
         return [record["pid"] for record in self.records("process_started")]
+
+    def kill_all(self) -> None:
+        """Kill it with all its processes, so that none sees another's end and does something about it."""
+        pids = [self.process.pid, *self.process_ids()]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
 
     def close(self) -> None:
         if self.process.poll() is None:

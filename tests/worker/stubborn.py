@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from typing import Any
 
 from pgtasks import App, JobContext, task
-from tests.worker.jobs import record
+from tests.worker.jobs import record, wait_for_row
 
 app = App()
 
@@ -22,9 +21,9 @@ def keep_interpreter(payload: Any, ctx: JobContext) -> None:
 
 
 @task
-async def keep_loop(payload: dict[str, float], ctx: JobContext) -> None:
-    record(ctx, "began")
-    time.sleep(payload["seconds"])  # noqa: ASYNC251 - that is the point
+async def keep_loop(payload: dict[str, str], ctx: JobContext) -> None:
+    """Keeps the event loop until the test lets it go."""
+    wait_for_row.handler(payload, ctx)
 
 
 @task

@@ -90,7 +90,7 @@ def test_a_killed_zygote_ends_the_worker_and_nothing_stays_locked(db: Database, 
     jobs = [db.app.add_job("hold") for _ in range(2)]
     worker = start_worker("--processes", "2", "--concurrency", "1")
     db.wait_for_effects(2, "began")
-    pids = worker.process_ids()
+    pids = worker.process_ids(2)
     os.kill(parent_of(pids[0]), signal.SIGKILL)
     assert worker.wait() == 1
     assert "the process that forks worker processes was killed" in worker.text

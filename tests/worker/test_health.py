@@ -83,10 +83,11 @@ def test_a_stopped_process_is_there_and_yet_not_alive(db: Database, start_worker
 def test_a_job_that_keeps_the_event_loop_keeps_its_process_from_being_alive(
     db: Database, start_worker: StartWorker
 ) -> None:
-    db.app.add_job("keep_loop", {"seconds": 8})
+    db.app.add_job("keep_loop", {"permit": "go"})
     worker = start_worker(*SERVED, modules=("tests.worker.stubborn",))
     db.wait_for_effects(1, "began")
     db.wait(lambda: ask(worker, "/live")[0] == 503, "an answer that it is not live")
+    db.permit("go")
     db.wait(lambda: ask(worker, "/live")[0] == 200, "an answer that it is live again")
     assert worker.stop() == 0
 

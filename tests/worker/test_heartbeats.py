@@ -46,8 +46,7 @@ def test_another_host_takes_over_from_one_that_was_killed_with_all_its_processes
     os.kill(survivor.process_ids()[0], signal.SIGSTOP)
     jobs = [db.app.add_job("wait_for_row", {"permit": "go"}, max_attempts=1) for _ in range(2)]
     db.wait_for_effects(2, "began")
-    for pid in [doomed.process.pid, *doomed.process_ids()]:
-        os.kill(pid, signal.SIGKILL)
+    doomed.kill_all()
     os.kill(survivor.process_ids()[0], signal.SIGCONT)
 
     lost = survivor.wait_for("worker_lost")
@@ -95,8 +94,7 @@ def test_a_job_whose_hosts_die_over_it_fails_for_good_in_the_end(db: Database, s
     for number in range(2):
         doomed = start_worker("--processes", "1", env=QUICK)
         db.wait_for_effects(number + 1, "began")
-        for pid in [doomed.process.pid, *doomed.process_ids()]:
-            os.kill(pid, signal.SIGKILL)
+        doomed.kill_all()
         doomed.process.wait()
         if number == 0:
             # Only ours may start it again: so it is given back by hand, as a host does that is there.

@@ -63,25 +63,29 @@ def test_growing_and_shrinking_in_haste_ends_with_as_many_processes_as_are_wante
             count += 1
             worker.signal(number)
             worker.wait_for("processes_wanted", count=count)
+    said = len(worker.records("worker_ready", processes=2))  # in between, if the processes were quick
     worker.signal(signal.SIGTTIN)
-    worker.wait_for("worker_ready", processes=2)
+    worker.wait_for("worker_ready", processes=2, count=said + 1)
     started, exited = (len(worker.records(event)) for event in ("process_started", "process_exited"))
     assert started - exited == 2
     assert worker.stop() == 0
 
 
 def test_usr1_writes_the_stacks_of_supervisor_and_processes(db: Database, start_worker: StartWorker) -> None:
-    db.app.add_job("hold", {"seconds": 5})
-    db.app.add_job("hold_async", {"seconds": 5})
+    db.app.add_job("wait_for_row", {"permit": "go"})
+    db.app.add_job("come_on_async", {"permit": "go"})
     worker = start_worker("--processes", "1")
-    db.wait_for_effects(2, "began")
+    db.wait_for_effects(1, "began")
+    db.wait(db.app.jobs.progress, "the other one to have begun")
     worker.signal(signal.SIGUSR1)
     assert worker.wait_for("stacks_dumped")["pids"] == worker.process_ids()
-    db.wait(lambda: "in hold_async" in worker.text, "the stacks of the process")
-    assert "in hold\n" in worker.text  # a thread
+    db.wait(lambda: "in come_on_async" in worker.text, "the stacks of the process")
+    db.wait(lambda: "in wait_for_row\n" in worker.text, "those of its threads")
     assert "pgtasks/worker/run.py" in worker.text  # the supervisor
+    db.permit("go")
+    db.wait_until_empty()
     assert worker.stop() == 0
-    assert sorted(db.effects()) == [1, 2]
+    assert len(worker.records("job_succeeded")) == 2
 
 
 def test_quit_kills_at_once_and_gives_the_jobs_back(db: Database, start_worker: StartWorker) -> None:
@@ -418,7 +422,7 @@ def test_a_process_whose_interpreter_a_job_keeps_does_not_outlive_the_supervisor
     db.app.add_job("keep_interpreter", {}, priority=1)
     worker = start_worker("--processes", "2", "--concurrency", "1", modules=("tests.worker.stubborn",))
     db.wait_for_effects(1, "began")
-    pids = worker.process_ids()
+    pids = worker.process_ids(2)
     zygote = parent_of(pids[0])
     worker.signal(signal.SIGKILL)
     worker.wait()

@@ -56,10 +56,13 @@ def test_a_waiting_worker_finds_jobs_of_which_it_was_not_told(db: Database, star
 
 
 def test_jobs_are_spread_over_processes_and_each_runs_once(db: Database, start_worker: StartWorker) -> None:
-    db.connection.execute("""
-        select graphile_worker.add_job('work', '{"seconds": 0.02}') from generate_series(1, 200)
-    """)
+    # The first ones take the slots of both processes.
+    for count, task in ((10, "wait_for_row"), (190, "note")):
+        query = 'select graphile_worker.add_job(%s, \'{"permit": "go"}\') from generate_series(1, %s)'
+        db.connection.execute(query, (task, count))
     worker = start_worker("--once", "--processes", "2", "--concurrency", "5")
+    db.wait_for_effects(10, "began")
+    db.permit("go")
     assert worker.wait() == 0
     assert len(db.effects()) == len(set(db.effects())) == 200
     assert db.value("select count(distinct pid) from effects") == 2

@@ -27,11 +27,11 @@ WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' 
 
 
 @pytest.mark.parametrize("task", ["work", "work_async"])
-def test_term_in_the_middle_of_200_jobs_loses_and_doubles_none(
+def test_term_in_the_middle_of_many_jobs_loses_and_doubles_none(
     db: Database, start_worker: StartWorker, task: str
 ) -> None:
     db.connection.execute(
-        "select graphile_worker.add_job(%s, '{\"seconds\": 0.05}') from generate_series(1, 200)", (task,)
+        "select graphile_worker.add_job(%s, '{\"seconds\": 0.05}') from generate_series(1, 2000)", (task,)
     )
     worker = start_worker("--processes", "2", "--concurrency", "5")
     db.wait_for_effects(50)
@@ -40,7 +40,7 @@ def test_term_in_the_middle_of_200_jobs_loses_and_doubles_none(
     left = [row[0] for row in db.rows("select id from graphile_worker.jobs where attempts = 0")]
     assert len(done) == len(set(done))
     assert left
-    assert sorted(done + left) == sorted(row[0] for row in db.rows("select generate_series(1, 200)"))
+    assert sorted(done + left) == sorted(row[0] for row in db.rows("select generate_series(1, 2000)"))
     assert db.locked() == 0
 
 
@@ -162,7 +162,7 @@ def test_processes_end_and_give_their_jobs_back_when_the_supervisor_is_killed(
     jobs = [db.app.add_job(name) for name in ("hold", "hold_async")]
     worker = start_worker("--processes", "2", "--concurrency", "1")
     db.wait_for_effects(2, "began")
-    pids = worker.process_ids()
+    pids = worker.process_ids(2)
     worker.signal(signal.SIGKILL)
     worker.wait()
     db.wait(lambda: not any(alive(pid) for pid in pids), "the end of the worker processes")

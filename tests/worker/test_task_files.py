@@ -147,7 +147,7 @@ def test_files_run_as_they_do_in_graphile_worker(db: Database, start_worker: Sta
         "blocked": 0,
         "ignored": [],
     }
-    assert not alive(int((out / "left").read_text()))
+    wait_until(lambda: not alive(int((out / "left").read_text())), LONG, "the end of what was left")
 
     assert db.job(fails).last_error == "ExecutableError: exit code 3\n\ncafé \\x00\\xff \\x1b[31mred\nno end"
     assert db.job(killed).last_error == "ExecutableError: killed by SIGSEGV"
@@ -237,12 +237,12 @@ IGNORES = """\
 """
 
 
-@pytest.mark.parametrize("text", [TRAPS, IGNORES], ids=["it listens to TERM", "it does not"])
+@pytest.mark.parametrize(("text", "grace"), [(TRAPS, LONG), (IGNORES, 0.5)], ids=["it listens to TERM", "it does not"])
 def test_a_program_whose_job_is_asked_to_stop_has_not_succeeded(
-    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    text: str, grace: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = write(tmp_path, {"stop.sh": text})
-    app = App(registry=Registry(), job_grace=0.5)
+    app = App(registry=Registry(), job_grace=grace)
     job = make_job("stop")
     caplog.set_level("INFO", "pgtasks.task")
 
