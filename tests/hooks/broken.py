@@ -1,4 +1,7 @@
-"""A plugin that fails in every isolated hook, in the way that `BROKEN` says: `raise`, `nonsense` or `hang`."""
+"""A plugin that fails in every isolated hook, in the way that `BROKEN` says: `raise`, `nonsense` or `hang`.
+
+Or `hang a while`: until the worker stops, which is then not held up for as long as it waits for plugins.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pgtasks import hookimpl, hookspecs
 from pgtasks.hookspecs import HOOKS
 from pgtasks.plugins import Kind
+from tests.hooks.jobs import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +27,8 @@ def fail() -> Any:
         raise ValueError("broken")
     if WAY == "hang":
         time.sleep(600)
+    while WAY == "hang a while" and '"hook": "shutdown_requested"' not in CALLS.read_text():
+        time.sleep(0.02)
     return object()
 
 
@@ -36,7 +42,7 @@ def implementation(hook: str) -> Callable[..., Any]:
 
 def _is_to_fail(hook: str) -> bool:
     # What hangs round a job in its own thread is the job's time, and its time limit's to end.
-    return HOOKS[hook].isolated and not (WAY == "hang" and HOOKS[hook].kind is Kind.WRAP)
+    return HOOKS[hook].isolated and not (WAY.startswith("hang") and HOOKS[hook].kind is Kind.WRAP)
 
 
 globals().update({hook: implementation(hook) for hook in HOOKS if _is_to_fail(hook)})

@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from pgtasks import App, JobSpec, Registry, hookimpl
@@ -353,7 +352,8 @@ def test_cron_backfill(record: Record, db: Database) -> None:
     known_for_five_minutes(db)
     recorded = scheduling(record)
     ticks = recorded.given("cron_backfill")["ticks"]
-    assert [(tick["entry"]["id"], tick["backfilled"], tick["job_id"]) for tick in ticks] == [("often", True, None)] * 5
+    assert len(ticks) in (5, 6)  # a minute may begin in between
+    assert {(tick["entry"]["id"], tick["backfilled"], tick["job_id"]) for tick in ticks} == {("often", True, None)}
     assert recorded.given("before_cron_schedule")["ticks"] == ticks
     assert {call["role"] for call in recorded.calls("cron_backfill")} == {"supervisor"}
 
@@ -384,7 +384,8 @@ def test_cron_scheduled(record: Record, db: Database) -> None:
     known_for_five_minutes(db)
     recorded = scheduling(record)
     ticks = recorded.given("cron_scheduled")["ticks"]
-    assert [tick["entry"]["id"] for tick in ticks] == ["often"] * 5
+    assert len(ticks) in (5, 6)
+    assert {tick["entry"]["id"] for tick in ticks} == {"often"}
     assert ticks[0]["job_id"] == recorded.given("jobs_claimed")["jobs"][0]["id"]
 
 
@@ -511,16 +512,18 @@ def test_worker_process_shutdown(ran: Callable[..., Recorded]) -> None:
 # Both
 
 
-def test_database_error(record: Record, database: str, db: Database) -> None:
-    recorded = record("--processes", "1", "--poll-interval", "0.2")
-    recorded.wait_for("worker_ready")
-    with psycopg.connect(database, autocommit=True, dbname="postgres") as elsewhere:
-        name = db.connection.info.dbname
-        elsewhere.execute(f'alter database "{name}" allow_connections false'.encode())
-        elsewhere.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
-        recorded.wait_for("database_error")
-        elsewhere.execute(f'alter database "{name}" allow_connections true'.encode())
-    assert recorded.given("database_error")["error"]
+def test_database_error(record: Record, db: Database) -> None:
+    db.connection.execute("""
+        create function fail() returns trigger language plpgsql as $$
+        begin
+            raise 'the disk is full' using errcode = 'disk_full';
+        end $$;
+        create trigger fail before update on graphile_worker._private_jobs for each row execute function fail();
+    """)
+    db.app.add_job("works")
+    recorded = record("--processes", "1")
+    recorded.wait_for("database_error")
+    assert recorded.given("database_error")["error"] == "the disk is full"
 
 
 def test_collect_metrics() -> None:

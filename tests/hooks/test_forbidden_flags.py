@@ -33,7 +33,9 @@ def test_jobs_whose_flags_a_function_forbids_are_left_alone_until_it_does_not(
 
     worker = start_worker(modules=("tests.hooks.forbidding",), env=env)
     worker.wait_for("worker_ready")
-    file.write_text("b")
+    changed = tmp_path / "changed"
+    changed.write_text("b")
+    changed.replace(file)  # which is never empty
     db.wait(lambda: db.job(held[0]) is None, "the job that may run now")
     assert db.job(held[1]).attempts == 0
     assert worker.stop() == 0

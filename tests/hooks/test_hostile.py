@@ -51,8 +51,8 @@ def plugin(hook: str, does: Callable[[], Any], *, is_async: bool = False) -> Any
     return type("Plugin", (), {hook: hookimpl(scope[hook])})()
 
 
-def app_with(**plugins: Any) -> App:
-    app = App(registry=Registry(), database_url="", hook_timeout=0.2)
+def app_with(timeout: float = LONG, **plugins: Any) -> App:
+    app = App(registry=Registry(), database_url="", hook_timeout=timeout)
     for name, one in plugins.items():
         app.plugins.register(one, name)
     return app
@@ -101,7 +101,7 @@ def in_a_loop(work: Callable[[LoopDispatch], Coroutine[Any, Any, None]], app: Ap
     asyncio.run(run())
 
 
-def check(hook: str, hostile: Any, caplog: pytest.LogCaptureFixture, error: str) -> None:
+def check(hook: str, hostile: Any, caplog: pytest.LogCaptureFixture, error: str, timeout: float = LONG) -> None:
     """The plugins that come before and after a hostile one are called, and one line of the log names it."""
     called: list[str] = []
 
@@ -110,7 +110,7 @@ def check(hook: str, hostile: Any, caplog: pytest.LogCaptureFixture, error: str)
         return "good"
 
     kind = HOOKS[hook].kind
-    app = app_with(after=plugin(hook, note if kind is not Kind.WRAP else manager(called)), hostile=hostile)
+    app = app_with(timeout, after=plugin(hook, note if kind is not Kind.WRAP else manager(called)), hostile=hostile)
     if kind is not Kind.DECIDE:  # where the first answer is all that is wanted
         app.plugins.register(plugin(hook, note if kind is not Kind.WRAP else manager(called)), "before")
 
@@ -185,7 +185,7 @@ def test_one_that_returns_a_coroutine_where_nothing_can_wait(hook: str, caplog: 
 
 @pytest.mark.parametrize("hook", ASKED_BY_LOOPS)
 def test_one_that_hangs(hook: str, caplog: pytest.LogCaptureFixture, stuck: Stuck) -> None:
-    check(hook, plugin(hook, stuck.released.wait), caplog, "took longer than 0.2 s")
+    check(hook, plugin(hook, stuck.released.wait), caplog, "took longer than 0.2 s", timeout=0.2)
 
 
 @pytest.mark.parametrize("hook", ASKED_BY_LOOPS)
@@ -196,7 +196,7 @@ def test_an_async_one_that_hangs(hook: str, caplog: pytest.LogCaptureFixture) ->
         except asyncio.CancelledError:
             await asyncio.sleep(LONG)  # it will not hear of its end
 
-    check(hook, plugin(hook, hangs, is_async=True), caplog, "took longer than 0.2 s")
+    check(hook, plugin(hook, hangs, is_async=True), caplog, "took longer than 0.2 s", timeout=0.2)
 
 
 @pytest.mark.parametrize("hook", OBSERVED)
@@ -284,7 +284,7 @@ def test_one_that_hangs_has_one_thread_and_is_not_called_again_meanwhile(stuck: 
         calls.append(1)
         stuck.released.wait(LONG)
 
-    app = app_with(hostile=plugin("forbidden_flags", hangs))
+    app = app_with(0.2, hostile=plugin("forbidden_flags", hangs))
 
     async def work(hooks: LoopDispatch) -> None:
         for _ in range(5):
@@ -327,7 +327,7 @@ def test_calls_that_wait_for_one_that_hangs_are_not_made(stuck: Stuck) -> None:
         calls.append(1)
         stuck.released.wait(LONG)
 
-    app = app_with(hostile=plugin("retry_decision", hangs))
+    app = app_with(0.2, hostile=plugin("retry_decision", hangs))
 
     async def work(hooks: LoopDispatch) -> None:
         asked = (hooks.decide_async("retry_decision", good, **given("retry_decision")) for _ in range(20))
@@ -342,7 +342,7 @@ def test_the_time_that_a_plain_function_has_begins_when_it_is_called(caplog: pyt
         time.sleep(0.02)
         return "good"
 
-    app = app_with(slow=plugin("retry_decision", slow))
+    app = app_with(0.5, slow=plugin("retry_decision", slow))
 
     async def work(hooks: LoopDispatch) -> None:
         asked = (hooks.decide_async("retry_decision", good, **given("retry_decision")) for _ in range(40))

@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from tests.cli.running import run
+from tests.worker.conftest import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +108,10 @@ def test_a_worker_that_drains_lives_and_is_not_ready(db: Database, start_worker:
 def test_a_worker_without_its_database_lives_and_is_not_ready(
     db: Database, database: str, start_worker: StartWorker
 ) -> None:
-    worker = start_worker(*SERVED)
+    soon = prepared(
+        "import pgtasks.database.pools as p; p._WAIT_TIMEOUT = 1.0"
+    )  # as long as a connection is waited for
+    worker = start_worker(*SERVED, before=soon)
     worker.wait_for("worker_ready")
     name = db.connection.info.dbname
     with psycopg.connect(make_conninfo(database, dbname="postgres"), autocommit=True) as connection:
