@@ -47,6 +47,7 @@ def test_running_jobs_stop_on_whichever_host_and_their_neighbours_go_on(
     assert sorted(db.effects("JobCancelledError('no more')")) == [jobs[0].id, jobs[4].id]
     assert db.effects() == [obstinate.id]
     assert db.value("select count(*) from ledger") == 0
+    db.wait(lambda: sum(len(worker.records("job_cancelling")) for worker in workers) >= 6, "word of each")
     host = {job.id: worker for worker in workers for job in jobs if worker.records("job_cancelling", job_id=job.id)}
     for job in jobs:
         assert holders[job.id].startswith(host[job.id].records("worker_ready")[0]["host"])

@@ -46,6 +46,7 @@ def test_a_worker_adds_jobs_at_the_times_of_its_crontab_its_code_and_its_plugins
     worker = start_worker("--processes", "1", modules=("times",), cwd=tmp_path)
     for what in ("code", "file", "plugin"):
         db.wait_for_effects(2, what)
+    worker.wait_for("crontab_questionable", count=2)
     messages = [(each["place"], each["message"]) for each in worker.records("crontab_questionable")]
     assert messages == [
         (f"{tmp_path}/crontab:2:1", "there is no such day in any year: the task is never run"),

@@ -201,7 +201,7 @@ def test_systemd_is_told_of_readiness_reloads_and_the_end(
 ) -> None:
     worker = start_worker("--processes", "1", env={"NOTIFY_SOCKET": str(systemd.path)})
     db.wait(lambda: systemd.has_heard("READY"), "READY")
-    assert worker.records("worker_ready")
+    worker.wait_for("worker_ready")
     assert not systemd.has_heard("WATCHDOG")
     heard = len(systemd.heard)
     worker.signal(signal.SIGHUP)
