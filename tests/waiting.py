@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 15.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 60.0, what: str = "the condition") -> None:
     """Return as soon as `condition()` is true; fail the test when it is not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

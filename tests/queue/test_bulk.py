@@ -423,7 +423,7 @@ def test_the_mode_holds_for_all_batches(call: Caller, send: Task[Any, ..., Any],
 
 def both_at_once(add: Callable[[Iterable[Any]], int], first: list[Any], second: list[Any]) -> list[int]:
     """Let two calls meet after each has sent some batches, and before it goes on."""
-    meeting = threading.Barrier(2, timeout=15)
+    meeting = threading.Barrier(2, timeout=60)
 
     def meet(jobs: list[Any]) -> Iterator[Any]:
         yield from jobs[: len(jobs) // 2]

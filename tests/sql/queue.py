@@ -269,7 +269,7 @@ class Background(Generic[Result]):
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             self._error = error
 
-    def result(self, timeout: float = 30.0) -> Result:
+    def result(self, timeout: float = 100.0) -> Result:
         self._thread.join(timeout)
         assert not self._thread.is_alive(), "the call did not end"
         if self._error is not None:

@@ -285,7 +285,7 @@ def test_a_session_that_has_added_few_adds_many_with_another_plan(queue: Queue, 
     for _ in range(2):
         queue.add_jobs({"job_key": "a"}, {"job_key": "b"}, {"job_key": "b"})
         queue.run("analyze {gw}._private_jobs")
-    queue.run("set statement_timeout = '6s'")
+    queue.run("set statement_timeout = '12s'")
     added = queue.value(
         "select count(*) from {gw}.add_jobs(array(select row('send', null, null, null, null, 'key ' || n %% %s, null, "
         "null)::{gw}.job_spec from generate_series(1, 20000) as n))",

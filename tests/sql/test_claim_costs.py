@@ -176,7 +176,7 @@ def cost(session: Queue, call: Callable[[Queue, list[Row]], object], *, ends: bo
 def costs(queue: Queue) -> dict[str, Cost]:
     """What each call costs a new session, whose plans are made now."""
     with queue.another() as session:
-        session.run("set statement_timeout = '5s'")
+        session.run("set statement_timeout = '30s'")
         return {name: cost(session, call, ends=name in {"finish_successes", "advance"}) for name, call in CALLS.items()}
 
 

@@ -20,6 +20,7 @@ from pgtasks.testing import (
     use_database,
     use_test_database,
 )
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +67,8 @@ def test_an_app_is_as_it_was_after_the_block(pgtasks_database: str, empty_databa
             assert _sessions(connection) > 0
     app.add_job("after")
     made_within[0].add_job("after")
-    with psycopg.connect(empty_database) as connection:
-        assert _sessions(connection) == 0
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        wait_until(lambda: _sessions(connection) == 0, what="the end of all sessions")
     loop.close()
     assert (_count(pgtasks_database), _count(empty_database)) == (3, 3)
 
