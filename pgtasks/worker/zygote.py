@@ -55,6 +55,8 @@ from pgtasks.worker.recycling import resident_megabytes
 from pgtasks.worker.slots import SlotTable
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from pgtasks.app import App
     from pgtasks.worker.slots import ProcessSlots
 
@@ -228,7 +230,7 @@ class Zygote:
             asyncio.set_event_loop(loop)
             process = ProcessInfo(worker_id, index, os.getpid())
             self._app.hooks.collect("worker_process_init", _ignored, app=self._app, process=process)
-            code = loop.run_until_complete(_work(self._app, process, control, table))
+            code = _run_past_exits(loop, _work(self._app, process, control, table))
         except BaseException:
             log.exception("worker_failed", exception=traceback.format_exc())
         finally:
@@ -237,6 +239,22 @@ class Zygote:
                 sys.stderr.flush()
             # Not sys.exit: threads may still run handlers, and nothing registered before the fork is ours to run.
             os._exit(code)
+
+
+def _run_past_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, int]) -> int:
+    """Run a loop until `work` is done, also where a task that a handler has made, or a callback, wants to exit.
+
+    asyncio then leaves the loop at once, and the process would take all other jobs with it. Whoever waits for such a
+    task gets the exception as well, so that it fails the job that has made it.
+    """
+    working = loop.create_task(work)
+    while True:
+        try:
+            return loop.run_until_complete(working)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if working.done():
+                raise
+            log.warning("exit_ignored", error=repr(error), exception=traceback.format_exc())
 
 
 def _print_whole_lines() -> None:

@@ -132,6 +132,20 @@ def leave(payload: Any) -> None:
     sys.exit(3)
 
 
+@task
+async def leave_together(payload: Any) -> Any:
+    """Exits in a task of the event loop's that is not its own: in a group, or where a list is awaited."""
+
+    async def exits() -> None:
+        raise SystemExit(3)
+
+    if payload[0] == "listed":
+        return [asyncio.sleep(0), exits()]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(exits())
+    return None
+
+
 @task(name="not_awaited")
 def returns_coroutine(payload: Any) -> Any:
     return asyncio.sleep(0)

@@ -71,6 +71,24 @@ def test_a_handler_that_exits_or_forgets_to_await_fails_its_job_and_no_more(
     assert all(record["status"] == "exit code 0" for record in worker.records("process_exited"))
 
 
+def test_a_handler_that_exits_in_a_task_of_its_own_fails_its_job_and_no_more(
+    db: Database, start_worker: StartWorker
+) -> None:
+    beside = db.app.add_job("wait_for_row", {"permit": "go"})
+    worker = start_worker("--processes", "1")
+    db.wait_for_effects(1, "began")
+    jobs = [db.app.add_job("leave_together", [how, how]) for how in ("grouped", "listed")]
+    for job in jobs:
+        worker.wait_for("job_retrying", job_id=job.id)
+    db.permit("go")
+    worker.wait_for("job_succeeded", job_id=beside.id, attempt=1)
+    assert worker.stop() == 0
+    group, items = (db.job(job.id).last_error for job in jobs)
+    assert group.startswith("SystemExit: 3\n")
+    assert items.startswith("1 of 2 items failed; the first is item 1: SystemExit: 3\n")
+    assert [record["error"] for record in worker.records("exit_ignored")] == ["SystemExit(3)"] * 2
+
+
 @pytest.mark.parametrize("outcome", ["succeed", "fail"])
 def test_a_completion_for_a_claim_that_was_taken_away_changes_nothing(
     db: Database, start_worker: StartWorker, outcome: str
