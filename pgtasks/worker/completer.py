@@ -27,6 +27,7 @@ from pgtasks.job import SUCCESS, Outcome, OutcomeKind
 from pgtasks.logs import get_logger
 from pgtasks.queue.finish import NOTHING_KEPT, finish_and_keep, finish_batch, finish_jobs
 from pgtasks.worker.failure import summary_of, trace_of
+from pgtasks.worker.keeping import LONGEST
 from pgtasks.worker.link import took_too_long
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ log = get_logger("pgtasks.worker")
 
 _LARGEST_BATCH = 1000
 """Completions in one statement."""
+_MOST_CHARACTERS = LONGEST
+"""Of results in one statement, but for one that has more alone."""
 _GROWTH = 10
 """How many more the next statement may have, after batches had to be halved and one has gone well."""
 _FULL = 4000
@@ -219,9 +222,14 @@ def _split(waiting: list[Completion], largest: int) -> tuple[list[Completion], l
     """Return the next batch and the rest. No job is in a batch twice, as it can wait after a claim was lost."""
     batch: list[Completion] = []
     ids: set[int] = set()
+    characters = 0
     for completion in waiting:
         if len(batch) == largest or completion.job.id in ids:
             break
+        if completion.result_json is not None:
+            characters += len(completion.result_json)
+            if characters > _MOST_CHARACTERS and batch:
+                break
         batch.append(completion)
         ids.add(completion.job.id)
     return batch, waiting[len(batch) :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pgtasks.errors import PayloadError
 from pgtasks.job import Outcome, OutcomeKind
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pgtasks.app import App
     from pgtasks.hookdata import PayloadCodec
     from pgtasks.tasks import AnyTask
+
+LONGEST: Final = 32_000_000
+"""Characters of a result. How long libpq takes to send it grows by the square of its length, and all other ends wait
+meanwhile; one that takes longer than a statement may would be tried for ever."""
 
 
 class InvalidResult(InvalidPayload):
@@ -29,13 +33,22 @@ def kept_by_task(app: App) -> Mapping[str, float]:
 
 
 def result_json(task: AnyTask, result: Any, codec: PayloadCodec | None) -> str:
-    """Return what is stored for what a handler has returned.
+    """Return what is stored for what a handler has returned: null for a list that has forgotten items of a batch.
 
     Raises:
         InvalidResult: that is none of what can be.
     """
+    forgets = isinstance(result, list | tuple) and any(isinstance(each, BaseException) for each in result)
     try:
-        text = task.result.write(result)
+        text = "null" if forgets else task.result.write(result)
     except PayloadError as error:
-        raise InvalidResult(Outcome(OutcomeKind.FAIL, f"the result cannot be stored: {error}")) from None
-    return text if codec is None else codec.encode(text)
+        raise _invalid(str(error)) from None
+    if codec is not None:
+        text = codec.encode(text)
+    if len(text) > LONGEST:
+        raise _invalid(f"it has {len(text):,} characters as JSON, and may have {LONGEST:,}")
+    return text
+
+
+def _invalid(reason: str) -> InvalidResult:
+    return InvalidResult(Outcome(OutcomeKind.FAIL, f"the result cannot be stored: {reason}"))

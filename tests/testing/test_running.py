@@ -13,6 +13,7 @@ import pytest
 
 from pgtasks import (
     App,
+    Cancel,
     JobContext,
     JobWaitTimeoutError,
     PayloadError,
@@ -59,6 +60,11 @@ def charge(payload: int) -> int:
     if payload < 0:
         raise ValueError("no money")
     return payload
+
+
+@task(name="running_forget", transactional=True, store_result=True)
+def forget(payload: list[int]) -> Any:
+    return [payload[0], Cancel("there is no such item")]
 
 
 @task(name="running_wait")
@@ -220,6 +226,9 @@ def test_results_of_jobs_that_have_run_can_be_had(pgtasks_jobs: App, pgtasks_dat
     job = charge.defer(5)
     run_jobs()
     assert job.wait(10) == 5
+    forgetful = forget.defer([1, 2])
+    run_jobs()
+    assert forgetful.wait(10) is None
     with psycopg.connect(pgtasks_database) as connection, use_connection(connection):
         job = charge.defer(6)
         with pytest.raises(JobWaitTimeoutError, match="use run_jobs first"):

@@ -57,6 +57,17 @@ def items(payload: list[int]) -> BatchResult:
     return BatchResult()
 
 
+@app.task(store_result=True, queue="in order")
+def forget(payload: list[int]) -> list[int]:
+    return [1, Cancel("there is no such item")]  # type: ignore[list-item]
+
+
+@app.task(store_result=True, transactional=True)
+def forget_and_pay(payload: list[int], ctx: JobContext) -> Any:
+    ctx.transaction.execute("insert into ledger values (%s, 2)", (ctx.job.id,))
+    return forget(payload)
+
+
 @app.task(store_result=True)
 def second_time(payload: Any, ctx: JobContext) -> int:
     if ctx.attempt == 1:

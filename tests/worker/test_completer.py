@@ -17,13 +17,25 @@ if TYPE_CHECKING:
     import pytest
 
 
+def ended(number: int, result: str | None = None) -> Completion:
+    row = (number, "{}", 0, 0, 1, 25, None, 0, 0, None, 0, "worker", 0, None)
+    return Completion(job_from_row(row, "work", None), SUCCESS, result_json=result)
+
+
+def test_long_results_are_written_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_CHARACTERS", 10)
+    results = ["x" * 4, None, "x" * 6, "x", "x" * 11, "x" * 10, None]
+    waiting = [ended(number, result) for number, result in enumerate(results)]
+    batches = []
+    while waiting:
+        batch, waiting = module._split(waiting, 1000)
+        batches.append([one.job.id for one in batch])
+    assert batches == [[0, 1, 2], [3], [4], [5, 6]]
+
+
 def test_a_busy_job_is_not_tried_again_with_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[list[int]] = []
     timers: list[float] = []
-
-    def ended(number: int) -> Completion:
-        row = (number, "{}", 0, 0, 1, 25, None, 0, 0, None, 0, "worker", 0, None)
-        return Completion(job_from_row(row, "work", None), SUCCESS)
 
     async def finish(batch: list[Completion], *, quickly: bool = True) -> tuple[dict[int, str], int]:
         batches.append([one.job.id for one in batch])

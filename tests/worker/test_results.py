@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, assert_type
 import pytest
 
 from pgtasks import App, Job, JobCancelledError, JobFailedError, JobResultError, JobSpec, Retry
+from pgtasks.job import OutcomeKind
 from pgtasks.queue import hub
+from pgtasks.worker import keeping
 from tests.worker import returning
 from tests.worker.conftest import LONG
 from tests.worker.returning import Report
@@ -26,6 +28,8 @@ PAYLOADS: dict[str, Any] = {
     "lie": {},
     "pay": {},
     "items": [1, 2],
+    "forget": [1, 2],
+    "forget_and_pay": [1, 2],
     "second_time": {},
     "fail": {},
     "give_up": {},
@@ -61,6 +65,8 @@ def test_who_waits_gets_what_the_handler_has_returned(
         "loose": {"got": [1]},
         "pay": "paid",
         "items": None,
+        "forget": None,
+        "forget_and_pay": None,
         "second_time": 2,
         "plain": None,
     }
@@ -74,7 +80,9 @@ def test_who_waits_gets_what_the_handler_has_returned(
         "the result cannot be stored: what task 'lie' returned is not what its annotation says: it should be a valid "
         "integer, unable to parse string as an integer, not str"
     )
-    assert db.rows("select job_id from ledger") == [(ends["pay"][0].id,)]
+    assert db.rows("select job_id from ledger order by attempt") == [
+        (ends[task][0].id,) for task in ("pay", "forget_and_pay")
+    ]
     assert isinstance(ends["give_up"][1], JobCancelledError)
     assert str(ends["give_up"][1]) == f"job {ends['give_up'][0].id} was cancelled: not needed"
 
@@ -88,6 +96,16 @@ def test_who_waits_gets_what_the_handler_has_returned(
     with pytest.raises(JobResultError, match=rf"^job {report.id} of task 'report' has ended, and left no result: "):
         report.wait()
     app.close()
+
+
+def test_a_result_has_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "LONGEST", 10)
+    task = returning.app.registry["loose"]
+    assert keeping.result_json(task, "x" * 8, None) == '"xxxxxxxx"'
+    with pytest.raises(keeping.InvalidResult) as raised:
+        keeping.result_json(task, "x" * 9, None)
+    assert raised.value.outcome.kind is OutcomeKind.FAIL
+    assert raised.value.outcome.error == "the result cannot be stored: it has 11 characters as JSON, and may have 10"
 
 
 def test_type_checkers_know_what_a_job_returns() -> None:
