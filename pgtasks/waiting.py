@@ -20,6 +20,7 @@ from pgtasks.errors import (
     PayloadError,
 )
 from pgtasks.job import Job
+from pgtasks.queue.arguments import check_id
 from pgtasks.queue.failures import raise_better
 from pgtasks.queue.hub import Waits
 from pgtasks.queue.waits import ended_jobs
@@ -133,9 +134,7 @@ def _there(ends: dict[int, End], job_id: int) -> End:
 def _asked(job: Job | object) -> tuple[int, str | None, dt.datetime | None]:
     if isinstance(job, Job):
         return job.id, job.task, job.created_at
-    if not isinstance(job, int) or isinstance(job, bool):
-        raise JobOptionError(f"job_id={job!r} must be a whole number, not {type(job).__name__}")
-    return job, None, None
+    return check_id("job_id", job), None, None  # one that the database refuses would end all waits of this process
 
 
 def _seconds(timeout: object) -> float | None:

@@ -164,6 +164,8 @@ def test_a_wait_that_cannot_be_is_refused(app: App, database: str) -> None:
             job.wait(timeout)
     with pytest.raises(JobOptionError, match=r"^job_id='5' must be a whole number"):
         app.jobs.wait("5")  # type: ignore[arg-type]
+    with pytest.raises(JobOptionError, match=r"^job_id=9223372036854775808 is out of range"):
+        app.jobs.wait(2**63)
 
 
 def test_a_role_that_cannot_see_the_queue_is_told_so(app: App, queue: Queue, database: str) -> None:
