@@ -318,6 +318,8 @@ class Completion(NamedTuple):
     """Whether it was started; a job may go back, or be refused, before."""
     result_json: str | None = None
     """What its handler has returned, of a task that stores results."""
+    unanswered: bool = False
+    """Whether the job's own transaction has perhaps ended it: nobody has heard what became of its commit."""
 
 
 def check_priority(priority: int) -> None:

@@ -266,8 +266,8 @@ def _report(completion: Completion, state: str | None, *, retried: bool) -> None
         "seconds": round(completion.seconds, 6),
     }
     if state is None:
-        # After a connection broke in mid-write this is how a write that did succeed looks.
-        log.warning("job_lost", outcome=outcome.kind.value, perhaps_written=retried, **keys)
+        # After a connection broke in mid-write, or in the job's own commit, this is how one that did succeed looks.
+        log.warning("job_lost", outcome=outcome.kind.value, perhaps_written=retried or completion.unanswered, **keys)
     elif outcome.kind is OutcomeKind.SUCCESS:
         log.info("job_succeeded", **keys)
     elif outcome.kind is OutcomeKind.CANCEL:

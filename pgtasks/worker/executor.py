@@ -40,6 +40,7 @@ from pgtasks.worker.transactions import (
     job_transaction,
     keep_in_async_transaction,
     keep_in_transaction,
+    leaves_unanswered,
     undo_unless_success,
 )
 
@@ -317,7 +318,14 @@ class Executor:
         seconds = time.monotonic() - began
         timed_out = isinstance(run.error_of(job), JobTimeoutError)
         return Completion(
-            job, outcome, seconds, False, began, raised if self._keeps_exceptions else None, timed_out=timed_out
+            job,
+            outcome,
+            seconds,
+            False,
+            began,
+            raised if self._keeps_exceptions else None,
+            timed_out=timed_out,
+            unanswered=task.options.transactional and leaves_unanswered(error),
         )
 
     def _outcome_of(self, task: AnyTask, job: Job, payload: Any, result: Any) -> Outcome:

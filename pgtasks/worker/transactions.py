@@ -4,18 +4,20 @@ The handler gets a connection in an open transaction. When it returns, the job i
 guarded by its claim, and the transaction commits: whoever sees the effects no longer sees the job. If the handler
 raises, the process dies or the claim was lost, all of it is rolled back, and the job fails or runs again as any other.
 
-Only what becomes of a commit whose answer is lost cannot be known here. The job is then failed like others, which
-changes nothing if the commit was done: the claim is gone with the job.
+Only what becomes of a commit whose answer is lost, or not waited for, cannot be known here. The job is then failed like
+others, which changes nothing if the commit was done: the claim is gone with the job.
 """
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from pgtasks.database import run, run_async
+from pgtasks.database.errors import is_connection_lost
 from pgtasks.job import SUCCESS
 from pgtasks.queue.finish import finish_in_transaction, keep_result
 
@@ -62,6 +64,13 @@ async def keep_in_async_transaction(
 ) -> None:
     """Do what `keep_in_transaction` does."""
     await run_async(connection, keep_result(app.statements, job, result, seconds))
+
+
+def leaves_unanswered(error: BaseException) -> bool:
+    """Whether an error that has come out of a job's transaction may be that of a commit which was done."""
+    if issubclass(type(error), asyncio.CancelledError):  # which asks nothing of the error itself, whatever it is
+        return True
+    return issubclass(type(error), psycopg.Error) and is_connection_lost(error)
 
 
 class _Undo(psycopg.Rollback):

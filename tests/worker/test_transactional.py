@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.proxy import Proxy
+
 if TYPE_CHECKING:
     from tests.worker.conftest import Database, StartWorker
 
@@ -64,6 +66,35 @@ def test_a_claim_that_was_taken_away_takes_the_effects_with_it(db: Database, sta
     assert db.rows("select * from ledger") == []
     assert db.job(job.id).locked_by == "other"
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("task", ["pay", "pay_async"])
+def test_a_job_whose_commit_is_not_answered_is_perhaps_written(
+    db: Database, database: str, start_worker: StartWorker, task: str
+) -> None:
+    db.connection.execute("""
+        create function wait() returns trigger language plpgsql as $$
+        begin
+            perform pg_advisory_xact_lock(7);
+            return new;
+        end $$;
+        create constraint trigger wait after insert on ledger
+        deferrable initially deferred for each row execute procedure wait();
+        select pg_advisory_lock(7);
+    """)
+    job = db.app.add_job(task, {})
+    proxy = Proxy(database)
+    try:
+        worker = start_worker("--processes", "1", env={"PGTASKS_DATABASE_URL": proxy.conninfo})
+        db.wait(lambda: db.value("select count(*) from pg_locks where not granted"), "a commit that waits")
+        proxy.cut()
+        db.connection.execute("select pg_advisory_unlock(7)")
+        lost = worker.wait_for("job_lost", job_id=job.id)
+        assert lost["perhaps_written"]
+        assert db.rows("select job_id, attempt from ledger") == [(job.id, 1)]
+        assert worker.stop() == 0
+    finally:
+        proxy.close()
 
 
 @pytest.mark.parametrize("task", ["pay", "pay_async"])
