@@ -10,6 +10,7 @@ connection of each is tried directly: a refused password or a missing server is 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import select
 import threading
@@ -172,6 +173,7 @@ class Database:
         for close in self.on_close:
             close()
         _close_own(self._blocking)
+        self._forget_closed_loops()
 
     def close_all(self) -> None:
         """Close the pools of this process: those of event loops, too, but for loops that are running just now."""
@@ -219,17 +221,19 @@ class Database:
         key = (os.getpid(), asyncio.get_running_loop())
         found = self._loops.get(key)
         if found is None:
+            self._forget_closed_loops()
             await self._try_to_connect_async()
+            made: weakref.WeakSet[AsyncPooledConnection] = weakref.WeakSet()
             pool = CancellablePool(
                 self.conninfo,
                 connection_class=AsyncPooledConnection,
-                configure=self._prepare_async,
+                configure=functools.partial(self._prepare_async, made),
                 check=_check_async,
                 name="pgtasks-async",
                 **self._options,
             )
             if (found := self._loops.get(key)) is None:
-                found = self._loops[key] = _LoopPool(pool, self._loops, key)
+                found = self._loops[key] = _LoopPool(pool, made, self._loops, key)
                 await pool.open()
                 await anext(found.guard)
         return found.pool
@@ -240,11 +244,21 @@ class Database:
         for statement in self.session_statements:
             connection.execute(statement)
 
-    async def _prepare_async(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _prepare_async(
+        self, made: weakref.WeakSet[AsyncPooledConnection], connection: AsyncPooledConnection
+    ) -> None:
+        made.add(connection)
         self.connections_made += 1
         await suit_pooler_async(connection)
         for statement in self.session_statements:
             await connection.execute(statement)
+
+    def _forget_closed_loops(self) -> None:
+        """End the connections of event loops that were closed and not shut down, so that nobody else does."""
+        for key in list(self._loops):
+            if key[0] == os.getpid() and key[1].is_closed() and (left := self._loops.pop(key, None)) is not None:
+                for connection in left.made:
+                    connection.pgconn.finish()
 
     def _try_to_connect(self) -> None:
         try:
@@ -317,10 +331,13 @@ class _LoopPool:
     def __init__(
         self,
         pool: CancellablePool,
+        made: weakref.WeakSet[AsyncPooledConnection],
         pools: dict[tuple[int, asyncio.AbstractEventLoop], _LoopPool],
         key: tuple[int, asyncio.AbstractEventLoop],
     ) -> None:
         self.pool = pool
+        self.made = made
+        """Its connections that there are."""
         self.guard = self._close_at_the_end(pools, key)
 
     async def _close_at_the_end(

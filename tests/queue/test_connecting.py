@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import gc
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pgtasks.database import Database, Operation, run_async
 from pgtasks.database.connecting import complete_conninfo
 from pgtasks.errors import DatabaseUnavailableError
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,27 @@ def test_an_event_loop_ends_while_its_pool_connects(pools: Database, turns: int)
             assert not second.cancelled()
 
     asyncio.run(leave_soon())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what was pending says so
+def test_loops_that_were_closed_and_not_shut_down_leave_no_connections(pools: Database, empty_database: str) -> None:
+    def count() -> int:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(pools.run_async(others))
+        finally:
+            loop.close()
+
+    query: LiteralString = (
+        "select count(*) from pg_stat_activity where application_name = 'pgtasks' and pid <> pg_backend_pid()"
+    )
+    others = Operation("others", query, (), lambda rows: int(rows[0][0]))
+    count()
+    wait_until(lambda: count() == 0)
+    pools.close()
+    with psycopg.connect(empty_database) as connection:
+        wait_until(lambda: connection.execute(query).fetchone() == (0,))
+    gc.collect()
 
 
 def test_statements_are_prepared_on_a_direct_connection(pools: Database, empty_database: str) -> None:
