@@ -54,6 +54,7 @@ class Handler:
         if len(contexts) > 1 or (parameters and parameters[0].name in ("self", "cls")):
             raise self._impossible()
         self._context = contexts[0] if contexts else None
+        self._others = others
         self.takes_context: bool = self._context is not None
         self.takes_payload: bool = bool(others)
         """Whether it is called with anything of the payload."""
@@ -93,15 +94,15 @@ class Handler:
         """
         if self.takes_payload and not self.by_keys:
             raise PayloadError(f"task {self._task!r} takes its payload as one argument: give that to defer as it is")
-        signature = inspect.signature(self.function)
-        others = [each for each in signature.parameters.values() if each is not self._context]
         try:
-            bound = signature.replace(parameters=others).bind(*args, **kwargs)
+            bound = inspect.Signature(self._others).bind(*args, **kwargs)
         except TypeError as error:
             raise PayloadError(f"task {self._task!r} cannot take these arguments: {error}") from None
-        further = next((each.name for each in others if each.kind is each.VAR_KEYWORD), None)
         payload = dict(bound.arguments)
-        return payload if further is None else {**payload, **payload.pop(further, {})}
+        for each in self._others:
+            if each.kind is each.VAR_KEYWORD:
+                payload.update(payload.pop(each.name, {}))
+        return payload
 
     def _runner(self, parameters: Sequence[inspect.Parameter]) -> Callable[..., Any]:
         function, context = self.function, self._context

@@ -224,7 +224,10 @@ class Task(Generic[X, P, R_co]):
             >>> send_email.args(to="ada@example.com")
             {'to': 'ada@example.com'}
         """
-        return self.inspected.bind(args, kwargs)
+        try:
+            return self.inspected.bind(args, kwargs)
+        except PayloadError as error:
+            raise error.with_traceback(None) from None
 
     @overload
     def spec(

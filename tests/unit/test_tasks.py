@@ -409,6 +409,22 @@ def test_a_handler_is_called_with_what_it_asks_for(
     assert task(name="f")(function(source)).run(*called_with) == got
 
 
+@pytest.mark.parametrize(
+    ("source", "args", "options", "payload"),
+    [
+        ("def f(ctx, a, b=2): ...", (1,), {}, {"a": 1}),
+        ("def f(a, ctx, b=2): ...", (1, 3), {}, {"a": 1, "b": 3}),
+        ("def f(*, a, ctx): ...", (), {"a": 1}, {"a": 1}),
+        ("def f(ctx): ...", (), {}, {}),
+        ("def f(a, **more): ...", (1,), {"b": 2, "c": 3}, {"a": 1, "b": 2, "c": 3}),
+    ],
+)
+def test_args_are_those_that_a_payload_has(
+    task: TaskDecorator, source: str, args: tuple[object, ...], options: dict[str, object], payload: object
+) -> None:
+    assert task(name="f")(function(source)).args(*args, **options) == payload
+
+
 @pytest.mark.parametrize("signature", ["(a, /, b)", "(a, b, *args)", "(payload, ctx, job: JobContext)"])
 def test_a_handler_that_no_job_can_call_is_refused(task: TaskDecorator, registry: Registry, signature: str) -> None:
     assert problem(lambda: task(function(f"\ndef f{signature}: ..."))).startswith(
