@@ -22,7 +22,6 @@ from pgtasks.options import JobOptions, check_options
 from pgtasks.plugged import Plugged, split_plugins
 from pgtasks.registry import Registry, default_registry
 from pgtasks.settings import Settings, load_settings
-from pgtasks.settings.sources import JOINED
 from pgtasks.sql import Statements
 from pgtasks.timetables import AsyncTimetables, Timetables
 from pgtasks.waiting import Awaiting
@@ -139,11 +138,7 @@ class App(Plugged, Adding, Awaiting):
     def override(self, settings: Mapping[str, Any]) -> None:
         """Let the command line's settings win over those of the constructor."""
         with self._lock:
-            merged = {**self._explicit, **settings}
-            for name in JOINED & self._explicit.keys() & settings.keys():
-                merged[name] = [*self._explicit[name], *settings[name]]
-            self.configure(load_settings(merged, source="command line"))
-            self._explicit = merged
+            self.configure(load_settings(self._explicit, source="App", options=settings))
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """Lend an autocommit connection of the application's pool, for a `with` block.

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def load_settings(explicit: Mapping[str, object] | None = None, *, source: ExplicitSource = "App") -> Settings:
+def load_settings(
+    explicit: Mapping[str, object] | None = None,
+    *,
+    source: ExplicitSource = "App",
+    options: Mapping[str, object] | None = None,
+) -> Settings:
     """Read the settings: explicit values, over the environment, over a file, over defaults.
 
     The environment gives `PGTASKS_…` variables and, for the database alone, `DATABASE_URL` and then libpq's `PG…`
@@ -23,6 +28,7 @@ def load_settings(explicit: Mapping[str, object] | None = None, *, source: Expli
     Args:
         explicit: Values that win over all others. Each key that is present counts, also with the value `None`.
         source: Who gives the explicit values, so that messages can name them.
+        options: What the command line says beside them, which wins.
 
     Raises:
         SettingsError: A name is unknown, a value cannot be used, or the file cannot be read. The message is one line
@@ -35,6 +41,7 @@ def load_settings(explicit: Mapping[str, object] | None = None, *, source: Expli
     """
     known = Settings.names()
     return Settings.from_layers(
+        explicit_layer(options or {}, "command line", known),
         explicit_layer(explicit or {}, source, known),
         environment_layer(os.environ, known),
         file_layer(Path.cwd(), known),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pgtasks
-from pgtasks.errors import AppLoadError
+from pgtasks.errors import AppLoadError, SettingsError
 from pgtasks.loading import load_app
 from pgtasks.registry import default_registry
 
@@ -277,6 +277,22 @@ def test_a_bad_option_is_told_in_one_line_with_its_place(project: Project) -> No
         f"module 'jobs' cannot be imported: "
         f"@task: priority=40000 is out of range: it must be from -32768 to 32767 ({path}:2)"
     )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("concurency=5", "App(concurency=…) is not a setting; did you mean 'concurrency'?"),
+        ("concurrency=0", "App(concurrency=…): must be at least 1, not 0"),
+    ],
+)
+def test_a_bad_setting_of_the_app_is_not_blamed_on_the_command_line(
+    project: Project, argument: str, message: str
+) -> None:
+    project.write("jobs.py", APP.replace("App(", f"App({argument}, "))
+    with pytest.raises(SettingsError) as caught:
+        load_app(["jobs"], {"processes": 2})
+    assert str(caught.value) == message
 
 
 def test_an_error_of_ours_that_names_its_place_is_not_given_another(project: Project) -> None:
