@@ -229,7 +229,7 @@ class TaskDecorator:
 
 
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
-    "name": check_task_name,
+    "name": functools.partial(check_task_name, what="name"),
     "queue": check_queue,
     "priority": check_priority,
     "max_attempts": check_max_attempts,
@@ -247,13 +247,20 @@ _READINGS: Final[dict[str, Callable[[Any], object]]] = {
 """How the values of options are read, for those that are kept in another form."""
 
 
+_INSTEAD: Final = {
+    "bind": "; a parameter `ctx: JobContext` gets the context of the job",
+    "cron": "; times are given by `@task.cron(…)` above it",
+    "rate_limit": "; rates are held by the plugin pgtasks-ratelimit",
+}
+"""What there is for options that one may expect, and that are none."""
+
+
 def _check_options(options: dict[str, Any]) -> TaskOptions:
     known = [field.name for field in fields(TaskOptions)]
     for name in options:
         if name not in known:
-            raise TaskDefinitionError(
-                f"@task has no option {name!r}{did_you_mean(name, known) or '; it has ' + ', '.join(known)}"
-            )
+            hint = _INSTEAD.get(name) or did_you_mean(name, known) or f"; it has {', '.join(known)}"
+            raise TaskDefinitionError(f"@task has no option {name!r}{hint}")
     given = {name: value for name, value in options.items() if value is not None}
     try:
         for name, check in _CHECKS.items():

@@ -361,9 +361,9 @@ def check_job_key(key: str) -> None:
     _check_text("job_key", key, _MAX_KEY_LENGTH)
 
 
-def check_task_name(name: str) -> None:
-    """Raise `JobOptionError` unless `name` can be the name of a task."""
-    _check_text("task", name, _MAX_NAME_LENGTH)
+def check_task_name(name: str, what: str = "task") -> None:
+    """Raise `JobOptionError` unless `name`, which messages call `what`, can be the name of a task."""
+    _check_text(what, name, _MAX_NAME_LENGTH)
 
 
 def _check_text(what: str, value: object, longest: int | None) -> None:

@@ -53,6 +53,9 @@ class PayloadType:
         typed: those of them whose values are more than JSON has; all others are taken as they are.
     """
 
+    what = "payload"
+    """What of a task's it is the type of, for messages."""
+
     def __init__(
         self,
         task: str,
@@ -276,7 +279,7 @@ def whole_type(task: str, place: str, annotation: Any, hint: Callable[[], Any], 
         return kind(task)
     if text in _PLAIN:
         return kind(task, _PLAIN[text])
-    return kind(task, model=lambda: make_model(task, place, hint()))
+    return kind(task, model=lambda: make_model(task, place, hint(), kind.what))
 
 
 _PLAIN: Final[dict[str, type]] = {

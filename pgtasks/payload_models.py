@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import functools
 import operator
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ _PRESENCE: Final = (typing_extensions.Required, typing_extensions.NotRequired, t
 _SCALARS: Final = (str, int, float, bytes)
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _LOST: Final = object()
+_NO_SCHEMA: Final = re.compile(r"Unable to generate pydantic-core schema for (.*)\. Set `")
 
 
 def missing_name(what: str, name: str | None) -> TaskDefinitionError:
@@ -57,8 +59,14 @@ def missing_name(what: str, name: str | None) -> TaskDefinitionError:
     return error
 
 
-def make_model(task: str, place: str, hint: Any) -> type[BaseModel]:
+def make_model(task: str, place: str, hint: Any, what: str = "payload") -> type[BaseModel]:
     """Return a model whose field `payload` is of a type.
+
+    Args:
+        task: the task's name, for messages.
+        place: where its handler is defined, likewise.
+        hint: the type.
+        what: what of the task's is of that type, likewise.
 
     Raises:
         TaskDefinitionError: pydantic cannot check such a type.
@@ -68,12 +76,15 @@ def make_model(task: str, place: str, hint: Any) -> type[BaseModel]:
         if not model.__pydantic_complete__:
             model.model_rebuild()
     except PydanticUndefinedAnnotation as error:
-        raise missing_name(f"Task {task!r} at {place}: a type of its payload names", error.name) from None
+        raise missing_name(f"Task {task!r} at {place}: a type of its {what} names", error.name) from None
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         problem = str(error).splitlines()[0]
-        raise TaskDefinitionError(f"Task {task!r} at {place}: its payload cannot be checked: {problem}") from None
+        if (unknown := _NO_SCHEMA.match(problem)) is not None:
+            instead = "take a dataclass, a TypedDict or a pydantic model instead"
+            problem = f"{unknown[1]} is no type that pydantic knows; {instead}"
+        raise TaskDefinitionError(f"Task {task!r} at {place}: its {what} cannot be checked: {problem}") from None
     if "payload" not in model.model_fields:
-        raise TaskDefinitionError(f"Task {task!r} at {place}: its payload cannot be checked: nothing is a {hint!r}")
+        raise TaskDefinitionError(f"Task {task!r} at {place}: its {what} cannot be checked: nothing is a {hint!r}")
     return model
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class ResultType(PayloadType):
     """The type of what a task's handler returns."""
 
+    what = "result"
+
     def write(self, result: Any) -> str:
         """Return as JSON what the handler has returned; null for what says how a batch has fared.
 

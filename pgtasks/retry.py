@@ -81,8 +81,11 @@ def check_retry(rule: Any) -> RetryFunction:
         if not rule:
             raise JobOptionError("retry=[] says nothing; give at least one delay, or max_attempts=1 to try once")
         delays = tuple(rule)
-        for delay in delays:
-            Retry(delay)  # complains
+        try:
+            for delay in delays:
+                Retry(delay)  # complains
+        except JobOptionError as error:
+            raise JobOptionError(f"retry={rule!r}: {error}") from None
         return lambda attempt, _error: delays[min(attempt, len(delays)) - 1]
     if isinstance(rule, type) and issubclass(rule, Backoff):
         raise JobOptionError("retry=Backoff is a class; write retry=Backoff(…)")

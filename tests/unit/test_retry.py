@@ -113,7 +113,7 @@ def of_one(attempt: int) -> float:
     ("rule", "message"),
     [
         ([], "retry=[] says nothing; give at least one delay, or max_attempts=1 to try once"),
-        ([1, -1], "Retry(-1): the delay must not be negative, infinite or longer than 300 years"),
+        ([1, -1], "retry=[1, -1]: Retry(-1): the delay must not be negative, infinite or longer than 300 years"),
         ("never", "retry='never' must be Backoff(…), a list of delays, or a function of attempt and error"),
         (5, "retry=5 must be Backoff(…), a list of delays, or a function of attempt and error"),
         (Backoff, "retry=Backoff is a class; write retry=Backoff(…)"),

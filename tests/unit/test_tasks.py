@@ -216,13 +216,15 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
         ({"max_attempt": 3}, "@task has no option 'max_attempt'; did you mean 'max_attempts'?"),
         ({"max_retries": 3}, "@task has no option 'max_retries'; did you mean 'max_attempts'?"),
         (
-            {"cron": "* * * * *"},
+            {"schedule": "* * * * *"},
             (
-                "@task has no option 'cron'; "
+                "@task has no option 'schedule'; "
                 "it has name, queue, priority, max_attempts, flags, transactional, timeout, grace, store_result, "
                 "retry, retry_on, no_retry_on, expected, upgrade, invalid_payload"
             ),
         ),
+        ({"bind": True}, "@task has no option 'bind'; a parameter `ctx: JobContext` gets the context of the job"),
+        ({"cron": "@daily"}, "@task has no option 'cron'; times are given by `@task.cron(…)` above it"),
         ({"priority": 40000}, "@task: priority=40000 is out of range: it must be from -32768 to 32767"),
         ({"max_attempts": 0}, "@task: max_attempts=0 is out of range: it must be from 1 to 32767"),
         ({"max_attempts": True}, "@task: max_attempts=True must be a whole number, not bool"),
@@ -233,8 +235,8 @@ def test_the_decorator_of_the_package_adds_through_the_newest_app(
         ({"grace": True}, "@task: grace=True must be a number of seconds, not bool"),
         ({"flags": "smtp"}, "@task: flags='smtp' must be a list of strings; write flags=['smtp']"),
         ({"queue": ""}, "@task: queue must not be empty"),
-        ({"name": "n" * 129}, f"@task: task has 129 characters, at most 128 can be stored: '{'n' * 40}'…"),
-        ({"name": 5}, "@task: task=5 must be a string, not int"),
+        ({"name": "n" * 129}, f"@task: name has 129 characters, at most 128 can be stored: '{'n' * 40}'…"),
+        ({"name": 5}, "@task: name=5 must be a string, not int"),
     ],
     ids=lambda value: value[:50] if isinstance(value, str) else "",
 )
