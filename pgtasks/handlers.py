@@ -73,6 +73,7 @@ class Handler:
                 lambda: self._hints([first.name])[first.name],
                 PayloadType,
             )
+            self.payload.parameter = first
         else:
             if any(each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL) for each in others):
                 raise self._impossible()

@@ -14,6 +14,7 @@ import functools
 import inspect
 import json
 import types
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import typing_extensions
@@ -33,7 +34,7 @@ from pgtasks.payload_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 AnyType = TypeVar("AnyType", bound="PayloadType")
 _JSON: Final = frozenset((str, int, float, bool, type(None), dict, list, tuple))
@@ -69,6 +70,8 @@ class PayloadType:
         self._make_model = model
         self._keys = keys
         self._typed = typed
+        self.parameter: inspect.Parameter | None = None
+        """That of a handler's which gets all of the payload."""
         self._has_come_back = False
         """Whether what was stored of some payload has been read again."""
         self.is_any = model is None and plain is None
@@ -219,7 +222,9 @@ class PayloadType:
 
     def _check_plain(self, payload: Any) -> None:
         if self._plain is not None and not isinstance(payload, self._plain):
-            raise PayloadError(f"{self._cannot_take} it should be a {self._plain.__name__}{_not_a(payload)}")
+            raise PayloadError(
+                f"{self._cannot_take} it should be a {self._plain.__name__}{_not_a(payload)}{self._as_a_key(payload)}"
+            )
 
     @property
     def _cannot_take(self) -> str:
@@ -244,7 +249,9 @@ class PayloadType:
         if kind == "missing":
             return f"{where} is missing"
         if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-            hint = did_you_mean(str(path[-1]), self._keys or self._fields) if len(path) == 1 else ""
+            hint = ""
+            if len(path) == 1:
+                hint = self._as_a_key({path[0]: ...}) or did_you_mean(str(path[0]), self._keys or self._fields)
             return f"{where} is not one of its keys{hint}"
         if kind == "union_tag_invalid":  # its message has the value
             where = _path((*path, detail["ctx"]["discriminator"].strip("'")))
@@ -254,7 +261,20 @@ class PayloadType:
             return f"{where}: {message}" if where else message
         if kind.endswith(("_type", "_parsing", "_required")) or kind == "is_instance_of":
             message += _not_a(detail["input"] if path or given is not None else given)
+            message += "" if path else self._as_a_key(detail["input"])
         return f"{where or 'it'}{message.removeprefix('Input')}"
+
+    def _as_a_key(self, payload: object) -> str:
+        """Return what to do if a payload is meant to have a key for a parameter that gets all of it."""
+        whole = self.parameter
+        if whole is None or not isinstance(payload, Mapping):
+            return ""
+        if not (whole.name in payload or (whole.default is not whole.empty and not payload)):
+            return ""
+        return (
+            f"; its parameter {whole.name!r} takes all of the payload: declare it behind a star, (*, {whole.name}), "
+            f"if it is to be a key, or to have a default"
+        )
 
 
 def _is_plain(value: Any) -> bool:

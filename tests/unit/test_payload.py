@@ -611,6 +611,21 @@ def test_the_context_is_known_without_its_name() -> None:
     assert kept(task_of(handler), 5) == 5
 
 
+def test_who_gives_a_key_to_what_takes_the_whole_payload_is_told_of_the_star() -> None:
+    def whole(days: int = 30) -> None: ...
+
+    task = task_of(whole)
+    for payload in ({"days": 5}, {}, None):
+        with pytest.raises(
+            PayloadError, match=r"int.* not .*; its parameter 'days' takes all .* behind a star, \(\*, days\)"
+        ):
+            task.payload.dump(payload)
+    for wrong in ({"day": 5}, "x"):
+        with pytest.raises(PayloadError) as caught:
+            task.payload.dump(wrong)
+        assert "star" not in str(caught.value)
+
+
 NOT_THERE = (
     "which is not there when the program runs; define it at module level, and import it outside of `if TYPE_CHECKING`"
 )
