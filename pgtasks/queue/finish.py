@@ -62,8 +62,8 @@ def finish_and_keep(
 ) -> Operation[dict[int, str]]:
     """Do what `finish_batch` does, or `finish_jobs` unless `quickly`, and keep how some jobs have ended.
 
-    These are the jobs of the tasks in `keep`, and those that are cancelled while somebody waits for them, who could not
-    tell them from such that have succeeded.
+    These are the jobs of the tasks in `keep`; those that somebody has cancelled; and those that cancel themselves while
+    somebody waits for them, who could not tell them from such that have succeeded.
     """
     done: list[Completion] = []
     others: list[Completion] = []

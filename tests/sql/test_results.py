@@ -206,14 +206,15 @@ def test_a_cancel_is_kept_for_who_waits_whatever_the_task(
 def test_what_somebody_has_cancelled_is_told_as_cancelled_however_its_claim_ends(
     queue: Queue, connection: psycopg.Connection[Any], sql: Statements
 ) -> None:
-    stored, plain, given_up = (held(row) for row in claim(queue, 3))
+    stored, plain, given_up, stopped = (held(row) for row in claim(queue, 4))
     waiting = queue.add()
-    ids = [stored.id, plain.id, given_up.id, waiting]
+    ids = [stored.id, plain.id, given_up.id, stopped.id, waiting]
     queue.rows("select * from {gw}._pgtasks_cancel_jobs(%s, 'off')", ids)
     batch = [
         Completion(stored, Outcome(OutcomeKind.RETRY, "broken")),
         Completion(held(queue.job(plain.id), "plain"), Outcome(OutcomeKind.RETURN)),
         Completion(given_up, Outcome(OutcomeKind.CANCEL, "off")),
+        Completion(held(queue.job(stopped.id), "plain"), Outcome(OutcomeKind.CANCEL, "off")),  # as it was asked to
     ]
     run(connection, finish_batch(sql, "worker", batch, {"send": DAY}))
     found = ends(connection, sql, *ids)

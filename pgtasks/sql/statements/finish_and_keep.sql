@@ -1,5 +1,6 @@
 -- As finish_jobs, and keeps how jobs have ended: the arrays after run_ats, which belong to the others by position, with
--- null seconds for a job of which nothing is kept, and whether that is done only if somebody waits for it.
+-- null seconds for a job of which nothing is kept, and whether that is done only if somebody waits for it, or has
+-- cancelled it: who begins to wait just then could not tell it from one that has succeeded.
 with ended as materialized (
     select
         id, state
@@ -31,6 +32,8 @@ kept as (
         and (
             not told.if_awaited
             or exists (select from {gw}._pgtasks_waits as waits where waits.job_id = ended.id)
+            -- As it was before the function has forgotten it.
+            or exists (select from {gw}._pgtasks_cancellations as known where known.job_id = ended.id)
         )
     on conflict (job_id) do update
     set
