@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.errors import JobOptionError
+from pgtasks.errors import JobOptionError, a_or_an
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ class BatchResult:
             return {}
         if not isinstance(payload, list | tuple):
             raise TypeError(
-                f"task {task!r} told how items have fared, but its payload is a {type(payload).__name__}"
+                f"task {task!r} told how items have fared, but its payload is {a_or_an(type(payload).__name__)}"
             ) from next(iter(self.failures.values()))
         if self._items not in (None, len(payload)):
             raise TypeError(f"task {task!r} returned {self._items} results for {len(payload)} items")

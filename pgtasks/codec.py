@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from pgtasks.errors import PayloadError
+from pgtasks.errors import PayloadError, a_or_an
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +186,7 @@ def _write(value: Any, path: str, put: Callable[[str], None]) -> None:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         _write_object(_dataclass_fields(value), path, put)
     else:
-        raise PayloadError(f"{path} is a {_type_name(value)}, which JSON cannot hold")
+        raise PayloadError(f"{path} is {a_or_an(_type_name(value))}, which JSON cannot hold")
 
 
 def _write_object(value: dict[Any, Any], path: str, put: Callable[[str], None]) -> None:

@@ -181,6 +181,15 @@ _CELERYS: Final = {
 """What Celery calls options, for those whose fingers know them: no likeness leads from one name to the other."""
 
 
+def a_or_an(name: str) -> str:
+    """Return a name with its article.
+
+    >>> a_or_an("set"), a_or_an("asyncpg.Connection")
+    ('a set', 'an asyncpg.Connection')
+    """
+    return f"an {name}" if name[:1] in "aeioAEIO" else f"a {name}"
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the nearest of `known`, or an empty string when nothing is near.
 

@@ -84,6 +84,7 @@ JOB_OPTIONS: Final = frozenset(
 _LONGEST_STORED: Final = 1e9
 """Seconds, 30 years, for which a result may be stored."""
 _DEFER_OPTIONS: Final = tuple(DeferOptions.__annotations__)
+_KEYED_OPTIONS: Final = tuple(KeyedOptions.__annotations__)
 _OF_THE_CALL: Final = ("notify", "connection")
 _SAID_BY_KEY_AND_TIME: Final = ("job_key", "job_key_mode", "run_at", "delay")
 
@@ -104,7 +105,7 @@ def check_options(options: Mapping[str, Any], what: str, hint: str = "") -> None
 
 
 def check_keyed_options(options: Mapping[str, Any], what: str) -> None:
-    """Complain of an option of a job that its key and time say already.
+    """Complain of an option that `batch` and its kin do not have.
 
     Raises:
         JobOptionError: there is one.
@@ -112,6 +113,10 @@ def check_keyed_options(options: Mapping[str, Any], what: str) -> None:
     for name in _SAID_BY_KEY_AND_TIME:
         if name in options:
             raise JobOptionError(f"{what} has no option {name!r}; its key and its time say that")
+    for name in options:
+        if name not in _KEYED_OPTIONS:
+            hint = did_you_mean(name, _KEYED_OPTIONS) or f"; it has {', '.join(_KEYED_OPTIONS)}"
+            raise JobOptionError(f"{what} has no option {name!r}{hint}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from pgtasks.cron.declared import declare
-from pgtasks.errors import JobOptionError, PayloadError, TaskDefinitionError
+from pgtasks.errors import JobOptionError, PayloadError, TaskDefinitionError, a_or_an
 from pgtasks.handlers import Handler
 from pgtasks.job import Job, JobSpec, check_flags
 from pgtasks.options import JOB_OPTIONS, check_keyed_options, check_options
@@ -596,7 +596,7 @@ class Task(Generic[X, P, R_co]):
 
 def _listed(items: Any, task: str) -> list[Any]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
-        raise JobOptionError(f"batch of task {task!r} takes a list of items, not a {type(items).__name__}")
+        raise JobOptionError(f"batch of task {task!r} takes a list of items, not {a_or_an(type(items).__name__)}")
     return list(items)
 
 

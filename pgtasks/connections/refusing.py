@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pgtasks.errors import JobOptionError
+from pgtasks.errors import JobOptionError, a_or_an
 
 _INSTEAD = {
     "psycopg.Connection": "it is for blocking code: call the method without `_async`, or give an AsyncConnection",
@@ -66,7 +66,7 @@ def refuse(given: object, *, of_asyncio: bool) -> JobOptionError:
 
 def refusal(given: object, instead: str) -> JobOptionError:
     """Return an error about what was given. Its value is not shown, which may hold a password."""
-    return JobOptionError(f"connection cannot be a {described(given)} here: {instead}")
+    return JobOptionError(f"connection cannot be {a_or_an(described(given))} here: {instead}")
 
 
 def _name(kind: type) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from pgtasks.errors import JobOptionError, did_you_mean
+from pgtasks.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +35,8 @@ def check_whole(what: str, value: object, allowed: range) -> int:
 
 def check_id(what: str, value: object) -> int:
     """Return the id of a job, which need not exist."""
+    if isinstance(value, Job):
+        raise JobOptionError(f"{what} must be a whole number, not a Job; give its id, {value.id}")
     return check_whole(what, value, _INTEGER)
 
 
@@ -42,7 +45,8 @@ def each_checked(name: str, what: str, values: Iterable[T], check: Callable[[str
     try:
         given = list(values)
     except TypeError:
-        raise JobOptionError(f"{name}={values!r} must be a list of {what}; write [{values!r}]") from None
+        one = values.id if isinstance(values, Job) else values
+        raise JobOptionError(f"{name}={one!r} must be a list of {what}; write [{one!r}]") from None
     checked = list(dict.fromkeys([check(name.removesuffix("s"), value) for value in given]))
     if len(checked) > MAX_LIMIT:
         raise JobOptionError(f"{name} holds {len(checked)}, one call takes at most {MAX_LIMIT}")

@@ -27,6 +27,7 @@ from pgtasks import (
     TaskInfo,
 )
 from pgtasks.queue import admin as operations
+from pgtasks.testing import make_job
 from tests.sql.queue import Background, wait_until_blocked
 
 if TYPE_CHECKING:
@@ -671,6 +672,7 @@ def test_the_wrong_kind_of_connection_is_named(app: App, connection: psycopg.Con
 # What cannot be done
 
 TOO_MANY = range(10_001)
+JOB = make_job("send", id=7)
 
 BAD: dict[str, tuple[Callable[[Any], Any], str]] = {
     "id as text": (lambda jobs: jobs.get("7"), "job_id='7' must be a whole number, not str"),
@@ -680,6 +682,8 @@ BAD: dict[str, tuple[Callable[[Any], Any], str]] = {
     "ids as one": (lambda jobs: jobs.complete(7), r"job_ids=7 must be a list of whole numbers; write \[7\]"),
     "ids as text": (lambda jobs: jobs.fail("7"), "job_id='7' must be a whole number, not str"),
     "ids as lists": (lambda jobs: jobs.complete([[1]]), r"job_id=\[1\] must be a whole number, not list"),
+    "a job": (lambda jobs: jobs.cancel(JOB), r"job_ids=7 must be a list of whole numbers; write \[7\]"),
+    "jobs as ids": (lambda jobs: jobs.cancel([JOB]), "job_id must be a whole number, not a Job; give its id, 7"),
     "an id of true": (lambda jobs: jobs.retry([1, True]), "job_id=True must be a whole number, not bool"),
     "too many ids": (lambda jobs: jobs.retry(TOO_MANY), "job_ids holds 10001, one call takes at most 10000"),
     "state": (lambda jobs: jobs.list(state="faild"), "state='faild' is none of .* did you mean 'failed'"),
