@@ -169,7 +169,7 @@ def _value(kind: _Kind, text: str, offset: int, *, ends: bool = False) -> int:
 
 def _no_name(kind: _Kind, text: str) -> str:
     if _OTHER_DIALECTS.fullmatch(text.upper()):
-        return _of_another_dialect(kind, text)
+        return _of_another_dialect(kind, text.upper())
     if not kind.names:
         hint = f"it takes numbers from {kind.first} to {kind.last}, and *"
         return f"{kind.name} {text!r} is no number; {hint}"

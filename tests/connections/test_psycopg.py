@@ -152,5 +152,5 @@ def test_what_cannot_take_a_job_is_named_with_what_to_do(
     refused(other, r"psycopg2\.connection here: pgtasks speaks psycopg 3 only: use that, or call the SQL function")
     other.close()
     refused(database, "cannot be a str here: it is an address")
-    refused(object(), r"cannot be an object here: give a psycopg\.Connection, an SQLAlchemy Session or Connection, or a")
+    refused(object(), r"cannot be an object here: give a psycopg\.Connection, an SQLAlchemy Session or Connection, or")
     assert committed() == []
