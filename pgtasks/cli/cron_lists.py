@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,9 @@ _ENTRY: Final = (
     Column("by"),
     Column("state", fold=True),
 )
+_USUALLY: Final = 10
+_MOST: Final = 10_000
+"""Times that `next` shows."""
 _TIME: Final = (Column("time"), Column("in"), Column("id", fold=True), Column("task", fold=True))
 
 
@@ -62,17 +66,19 @@ def list_entries(ctx: click.Context, /, *, ids: tuple[str, ...], as_json: bool, 
 
 
 @click.command
-@click.argument("number", type=click.IntRange(1, 10_000), default=10, metavar="[N]")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("words", nargs=-1, metavar="[N] [ID]...")
 @click.option("--json", "as_json", is_flag=True, help="Print each time as a JSON object on one line.")
 @database_options
 @click.pass_context
-def show_next(ctx: click.Context, /, *, number: int, ids: tuple[str, ...], as_json: bool, **_settings: object) -> None:
+def show_next(ctx: click.Context, /, *, words: tuple[str, ...], as_json: bool, **_settings: object) -> None:
     """Show the next N times, in order.
 
     Of all crontab entries and timetables, or of those with these ids; 10 times by default. Those that are paused have
     none.
     """
+    number, ids = (int(words[0]), words[1:]) if words and re.fullmatch("[0-9]+", words[0]) else (_USUALLY, words)
+    if not 1 <= number <= _MOST:
+        raise click.UsageError(f"the number of times is from 1 to {_MOST}, not {number}.")
     with options_as_written(ids="argument ID"), application(ctx) as app:
         found = find_entries(app, list(ids) or None)
         problems = _unknown(app, ids, found)

@@ -33,6 +33,7 @@ def note(message: str) -> None:
 def explain_usage(error: click.ClickException) -> str:
     """Return what is wrong with the command line, in one line that names the nearest right spelling and the help."""
     message = " ".join(error.format_message().split()).rstrip(".")
+    message = message.replace("is not a valid integer range", "is not a whole number")
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     if isinstance(error, click.NoSuchOption) and ctx is not None:
         known = [option for param in ctx.command.get_params(ctx) for option in (*param.opts, *param.secondary_opts)]

@@ -95,6 +95,12 @@ def test_the_next_times_come_in_order_and_without_what_is_paused(pgtasks: Comman
     assert [each["time"] for each in times] == sorted(each["time"] for each in times)
     assert {each["id"] for each in times} == {"minutely", "nightly"}
     assert len(objects(pgtasks("next", "3", "report:7", "--json"))) == 3
+    assert len(objects(pgtasks("next", "report:7", "--json"))) == 10
+    done = pgtasks("next", "0")
+    assert (done.code, done.err.partition(". See")[0]) == (
+        2,
+        "pgtasks: error: the number of times is from 1 to 10000, not 0",
+    )
     app.timetables.pause("minutely")
     done = pgtasks("next", "2")
     assert [line.split()[-2:] for line in done.out.splitlines()[1:]] == [["nightly", "clean_up"]] * 2

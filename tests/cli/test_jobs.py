@@ -206,7 +206,7 @@ def test_a_task_that_is_not_known_is_told_with_the_nearest(jobs: Command, connec
     [
         (["--state", "done"], "invalid value for '--state': 'done' is not one of 'ready', 'scheduled', 'running', "),
         (["--limit", "0"], "invalid value for '--limit': 0 is not in the range 1<=x<=10000."),
-        (["--limit", "ten"], "invalid value for '--limit': 'ten' is not a valid integer range."),
+        (["--limit", "ten"], "invalid value for '--limit': 'ten' is not a whole number."),
         (["--after", "42"], "--after '42' is not the `next` of a page."),
         (["--stat", "failed"], "there is no option '--stat'; did you mean '--state'?"),
         (["failed"], "got unexpected extra argument (failed)."),
