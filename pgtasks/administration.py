@@ -326,6 +326,7 @@ def dressed(method: Method, define: Callable[..., Any], owner: str) -> Method:
     dressed: Any = method
     dressed.__name__ = define.__name__.removeprefix("_")
     dressed.__qualname__ = f"{owner}.{dressed.__name__}"
+    define.__qualname__ = dressed.__name__  # Python names it in complaints of arguments
     dressed.__signature__ = signature.replace(parameters=[own, *parameters], return_annotation=returns)
     dressed.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": returns}
     return method

@@ -15,7 +15,7 @@ from pgtasks.connections import psycopg_connection, psycopg_connection_async
 from pgtasks.cron.declared import declare
 from pgtasks.database import Database
 from pgtasks.decorating import TaskDecorator
-from pgtasks.errors import AppLoadError, CronError
+from pgtasks.errors import AppLoadError, CronError, JobOptionError
 from pgtasks.job import Job, JobSpec, check_flags, check_task_name
 from pgtasks.logs import get_logger
 from pgtasks.options import JobOptions, check_options
@@ -23,6 +23,7 @@ from pgtasks.plugged import Plugged, split_plugins
 from pgtasks.registry import Registry, default_registry
 from pgtasks.settings import Settings, load_settings
 from pgtasks.sql import Statements
+from pgtasks.tasks import name_of
 from pgtasks.timetables import AsyncTimetables, Timetables
 from pgtasks.waiting import Awaiting
 
@@ -268,7 +269,10 @@ class App(Plugged, Adding, Awaiting):
             CronError: as of `Task.cron`; or the task is of another application.
         """
         declaration = declare(schedule, options, "app.cron")
-        name = task if isinstance(task, str) else task.name
+        try:
+            name = name_of(task)
+        except JobOptionError as error:
+            raise CronError(f"{declaration.source}: {error}") from None
         known = self.registry.get(name)
         if not isinstance(task, str) and known is not task:
             raise CronError(f"{declaration.source}: task {name!r} is not one of this App; give its name instead")

@@ -606,3 +606,16 @@ def _gathering(key: str, delay: dt.timedelta | float) -> dict[str, Any]:
 
 
 AnyTask = Task[Any, ..., Any]
+
+
+def name_of(task: AnyTask | str) -> str:
+    """Return the name of a task that is given as such or by its name.
+
+    Raises:
+        JobOptionError: it is neither.
+    """
+    if isinstance(task, str):
+        return task
+    if not isinstance(task, Task):
+        raise JobOptionError(f"{task!r} is no task, nor the name of one: a task is what @task has made of a function")
+    return task.name

@@ -16,6 +16,7 @@ from pgtasks.errors import JobOptionError
 from pgtasks.job import JobSpec, check_flags
 from pgtasks.queue import timetables
 from pgtasks.queue.arguments import check_string
+from pgtasks.tasks import name_of
 
 if TYPE_CHECKING:
     import builtins
@@ -99,6 +100,7 @@ def _put(
     """
     if not 0 < len(check_string("id", id)) <= 512:
         raise JobOptionError(f"id={id!r} must have 1 to 512 characters")
+    name = name_of(task)
     times, seconds = Schedule(schedule, timezone), as_seconds(backfill, "backfill")
     known = host.registry.get(task) if isinstance(task, str) else task
     usual = {} if isinstance(task, str) else task.usual
@@ -114,7 +116,7 @@ def _put(
     checked = read_payload(payload, known)
     if checked is not None and timetables.RESERVED in checked:
         raise JobOptionError(f"the payload of timetable {id!r} has the key '_cron', which is added to each job's")
-    spec = JobSpec(task=task if isinstance(task, str) else task.name, payload=checked, **given)
+    spec = JobSpec(task=name, payload=checked, **given)
     return timetables.put(host.statements, id, spec, times.text, times.timezone, seconds)
 
 

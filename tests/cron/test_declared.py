@@ -170,6 +170,8 @@ def test_times_that_cannot_be_read_are_an_error_with_their_place(app: App) -> No
         app.task.cron("0 25 * *")
     with pytest.raises(CronError, match=r"test_declared.py:\d+: .*, without seconds; here are 6"):
         app.cron("0 0 4 * * *", "x")
+    with pytest.raises(CronError, match=r"test_declared.py:\d+: <built-in function print> is no task, nor the name"):
+        app.cron("0 4 * * *", print)  # type: ignore[arg-type]
 
 
 def test_task_above_the_times_is_refused_with_the_right_order(app: App) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import pytest
@@ -158,6 +158,11 @@ def test_a_mistake_is_told_at_once(app: App) -> None:
         put("a", "other", "@daily", backfill=-1)
     with pytest.raises(JobOptionError, match="id="):
         put("", "other", "@daily")
+    wrong: Any = put
+    with pytest.raises(JobOptionError, match="<built-in function print> is no task, nor the name of one"):
+        wrong("a", print, "@daily")
+    with pytest.raises(TypeError, match=r"^put\(\) got an unexpected keyword argument 'max'"):
+        wrong("a", "other", "@daily", max=3)
     assert app.timetables.list() == []
 
 
