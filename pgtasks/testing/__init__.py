@@ -21,6 +21,7 @@ from pgtasks.testing.logged import JobLogs, job_logs
 from pgtasks.testing.making import make_end, make_job
 from pgtasks.testing.recording import HookCall, HookRecorder
 from pgtasks.testing.running import run_jobs, run_jobs_async
+from pgtasks.testing.scheduling import add_cron_jobs, add_cron_jobs_async
 from pgtasks.testing.server import DatabaseServer, database_server
 from pgtasks.testing.workers import RunningWorker, WorkerRun, run_worker, start_worker
 
@@ -33,6 +34,8 @@ __all__ = [
     "JobRun",
     "RunningWorker",
     "WorkerRun",
+    "add_cron_jobs",
+    "add_cron_jobs_async",
     "advance",
     "advance_async",
     "assert_deferred",
