@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ _POLL_INTERVAL: Final = 0.25
 """Seconds: a retry and the summary become due without anybody saying so."""
 _PATIENCE: Final = (10.0, 15.0, 5.0)
 """Seconds that the worker gets to drain, to abort, and to be killed."""
+_LAST_SECONDS: Final = 10.0
+"""How long worker processes may take to end that have lost their supervisor: they are killed before."""
 _TAIL: Final = 15
 """Lines."""
 
@@ -43,6 +46,8 @@ class Worker:
         self.arguments = ["pgtasks", "worker", "pgtasks.demo.tasks", "--processes", str(processes)]
         self.arguments += ["--concurrency", str(_CONCURRENCY), "--poll-interval", str(_POLL_INTERVAL)]
         details = ["--no-migrate", "--log-format", "console", "--log-level", "info"]
+        # All processes of the worker have this end, and nobody else: it is closed when the last of them ends.
+        self._all_ended, end = os.pipe()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self.arguments, *details],
@@ -52,7 +57,9 @@ class Worker:
                 # Without plugins: they might want tables of their own, which nobody has asked the demo for.
                 env={**os.environ, "PGTASKS_AUTOLOAD_PLUGINS": "false", **environment},
                 start_new_session=True,
+                pass_fds=[end],
             )
+        os.close(end)
         self._watchdog = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "sh", str(self._process.pid)],
             stdin=subprocess.PIPE,
@@ -67,7 +74,11 @@ class Worker:
         return self._process.poll()
 
     def stop(self) -> None:
-        """Let the worker finish what it has started, insist if that takes too long, and wait until it has ended."""
+        """Let the worker finish what it has started, insist if that takes too long, and wait until all of it has ended.
+
+        Processes that have lost their supervisor do not end with it, and until then they would be in the way of whoever
+        removes what they work on.
+        """
         for patience in _PATIENCE:
             if self._process.poll() is None:
                 self._process.terminate()  # the first one drains, a second one aborts, a third one kills
@@ -76,6 +87,8 @@ class Worker:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        select.select([self._all_ended], [], [], _LAST_SECONDS)
+        os.close(self._all_ended)
         self._watchdog.send_signal(signal.SIGKILL)
         self._watchdog.communicate()
 

@@ -19,12 +19,13 @@ import psycopg
 import pytest
 
 from pgtasks.demo.source import library, library_files
+from pgtasks.demo.worker import Worker
 from pgtasks.embedded.postmaster import find_postmaster
 from tests.cli.running import PGTASKS, Done, clean_environment, run
 from tests.conftest import ODD_SCHEMA
 from tests.servers import memory_disk
 from tests.waiting import wait_until
-from tests.worker.conftest import parent_of
+from tests.worker.conftest import alive, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +223,16 @@ def test_a_worker_that_dies_ends_it_with_the_end_of_the_log(running: Running, em
         "pgtasks: error: the worker ended with exit code -9 before its work was done; the end of its log is above\n"
     )
     assert_nothing_is_left(empty_database, running.mark)
+
+
+def test_processes_that_have_lost_their_supervisor_are_waited_for(database: str, tmp_path: Path) -> None:
+    worker = Worker(1, {"PGTASKS_DATABASE_URL": database}, tmp_path / "log")
+    wait_until(lambda: "worker_ready" in worker.log.read_text(), what="the worker")
+    [pid] = map(int, re.findall(r"process_started .* pid=(\d+)", worker.log.read_text()))
+    os.kill(pid, signal.SIGSTOP)  # it does not notice by itself
+    os.kill(worker._process.pid, signal.SIGKILL)
+    worker.stop()
+    assert not alive(pid)
 
 
 def test_a_second_demo_on_the_same_database_is_refused(running: Running, empty_database: str, tmp_path: Path) -> None:
