@@ -89,7 +89,7 @@ def test_a_job_whose_worker_was_killed_is_recorded_when_it_has_ended(
     db.wait_for_effects(2, "began")
     assert ends(app) == {}
     db.rows("update graphile_worker._private_jobs set max_attempts = attempts returning id")
-    os.kill(worker.process_ids()[-1], signal.SIGKILL)
+    os.kill(worker.process_ids(2)[-1], signal.SIGKILL)
     db.wait(lambda: ends(app), "the end to be recorded")
     assert [entry.outcome for entry in ends(app)[job_id]] == ["failed"]
 

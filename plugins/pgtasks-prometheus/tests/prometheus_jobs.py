@@ -29,7 +29,7 @@ def fails(payload: Any) -> None:
     raise ValueError("it always does")
 
 
-@task
+@task(retry=[LONG])
 def fails_once(payload: Any, ctx: JobContext) -> None:
     if ctx.attempt == 1:
         raise ValueError("the first time it does")

@@ -167,7 +167,7 @@ def test_a_job_whose_payload_cannot_be_read_is_reported(
 def test_the_supervisor_reports_a_process_that_was_killed_and_the_job_that_ran(
     connection: psycopg.Connection, endpoint: Endpoint, reported: Reported
 ) -> None:
-    job_id = add(connection, "dies")
+    job_id = add(connection, "dies", max_attempts=1)
     worker = reported.start("--processes", "1")
     [event] = endpoint.wait_for_events(1)
     assert event["level"] == "fatal"
