@@ -345,7 +345,7 @@ def test_a_claim_that_is_cut_off_while_it_waits_is_tried_again(
     db: Database, start_worker: StartWorker, how: str
 ) -> None:
     if how != "cancelled":
-        db.connection.execute(f"""alter database "{db.connection.info.dbname}" set {how} = '300ms'""".encode())
+        db.connection.execute(f"""alter database "{db.connection.info.dbname}" set {how} = '1s'""".encode())
     worker = start_worker("--processes", "1")
     worker.wait_for("worker_ready")
     jobs = add(db, 3)

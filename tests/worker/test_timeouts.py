@@ -22,7 +22,7 @@ from pgtasks.worker.executor import Executor
 from pgtasks.worker.limits import Run
 from pgtasks.worker.slots import SlotTable
 from tests.waiting import wait_until
-from tests.worker.conftest import LONG
+from tests.worker.conftest import LONG, prepared
 from tests.worker.limited import IN_TIME, SOON
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def quiet(*_: object) -> None:
 
 @pytest.fixture
 def start(start_worker: StartWorker) -> Any:
-    return lambda *options: start_worker("--processes", "1", *options, modules=MODULES)
+    return lambda *options, **more: start_worker("--processes", "1", *options, modules=MODULES, **more)
 
 
 def wait_until_ended(db: Database, job_id: int) -> Any:
@@ -184,7 +184,8 @@ def test_a_handler_that_watches_abort_can_clean_up_when_the_worker_does_not_wait
     db: Database, start: Any, stop: str
 ) -> None:
     job = db.app.add_job("watch_by_default", max_attempts=1)
-    worker: Worker = start("--shutdown-timeout", "none" if stop == "second signal" else "0")
+    patient = prepared("import pgtasks.worker.process as p; p._CANCEL_SECONDS = 30.0")  # with handlers, as it aborts
+    worker: Worker = start("--shutdown-timeout", "none" if stop == "second signal" else "0", before=patient)
     db.wait_for_effects(1, "began")
     worker.signal(signal.SIGTERM)
     if stop == "second signal":
