@@ -52,7 +52,8 @@ class BatchResult:
     @classmethod
     def of(cls, results: Sequence[Any]) -> BatchResult:
         """Return what results say that belong to the items by position: exceptions are failures."""
-        made = cls({place: result for place, result in enumerate(results) if isinstance(result, BaseException)})
+        said = enumerate(map(made_of_class, results))
+        made = cls({place: result for place, result in said if isinstance(result, BaseException)})
         made._items = len(results)
         return made
 
@@ -77,3 +78,8 @@ class BatchResult:
         if max(self.failures) >= len(payload):
             raise TypeError(f"task {task!r} told of item {max(self.failures)}, and there are {len(payload)}")
         return dict(sorted(self.failures.items()))
+
+
+def made_of_class(result: Any) -> Any:
+    """Return an exception where its class stands for it, as `raise` does; all else as it is."""
+    return result() if isinstance(result, type) and issubclass(result, BaseException) else result

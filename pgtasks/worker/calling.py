@@ -6,12 +6,13 @@ Nothing here knows of threads, slots or the database.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import codec as json_codec
-from pgtasks.batches import BatchResult
+from pgtasks.batches import BatchResult, made_of_class
 from pgtasks.context import JobContext
 from pgtasks.errors import JobCancelledError, JobTimeoutError, PayloadError
 from pgtasks.flow import Decision, Fail, Retry
@@ -104,13 +105,25 @@ async def call_async(task: AnyTask, arguments: tuple[Any, ...]) -> Any:
 
 
 def _expect_awaited(task: AnyTask, result: Any, hint: str) -> None:
-    left = [
-        each for each in (result if isinstance(result, list | tuple) else (result,)) if isinstance(each, CoroutineType)
-    ]
+    items = result if isinstance(result, list | tuple) else (result,)
+    left = [each for each in items if _is_unended(each)]
     for each in left:
-        each.close()
+        if isinstance(each, CoroutineType):
+            each.close()
+        else:
+            each.cancel()
     if left:
-        raise TypeError(f"Task {task.name!r} returned a coroutine that nobody awaits; {hint}")
+        what = "coroutine" if isinstance(left[0], CoroutineType) else type(left[0]).__name__
+        if isinstance(left[0], concurrent.futures.Future):
+            hint = "take its `result()`"
+        raise TypeError(f"Task {task.name!r} returned a {what} that nobody awaits; {hint}")
+
+
+def _is_unended(result: Any) -> bool:
+    """Whether a result stands for work that is not done, or has failed."""
+    if not isinstance(result, asyncio.Future | concurrent.futures.Future):
+        return isinstance(result, CoroutineType)
+    return not result.done() or result.cancelled() or result.exception() is not None
 
 
 async def _gathered(items: Sequence[Any]) -> list[Any]:
@@ -137,8 +150,7 @@ def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec:
     """
     if result is None:
         return SUCCESS
-    if isinstance(result, type) and issubclass(result, Decision):
-        result = result()  # as `raise` does
+    result = made_of_class(result)
     if isinstance(result, Decision):
         return outcome_of_error(task, job, result, None)
     if isinstance(result, BatchResult):

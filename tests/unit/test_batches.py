@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pgtasks import BatchResult, JobOptionError
+from pgtasks import BatchResult, JobOptionError, Retry
 
 ERROR = ValueError("no such address")
 
@@ -19,6 +19,8 @@ def test_failures_are_told_by_position_and_come_in_the_order_of_the_items() -> N
 
 def test_exceptions_among_results_are_failures() -> None:
     assert BatchResult.of([None, ERROR, 5]).failures_in(["a", "b", "c"], "send") == {1: ERROR}
+    failures = BatchResult.of([None, Retry, KeyError]).failures_in(["a", "b", "c"], "send")  # as one can raise them
+    assert {place: repr(failure) for place, failure in failures.items()} == {1: "Retry()", 2: "KeyError()"}
 
 
 @pytest.mark.parametrize("payload", [["a"], {}, None])

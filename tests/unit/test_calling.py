@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -283,6 +284,37 @@ def test_an_async_handler_may_return_a_list_of_awaitables_but_no_coroutine() -> 
     with pytest.raises(TypeError) as caught:
         asyncio.run(call_async(task_of(forgets), ()))
     assert str(caught.value) == "Task 'send' returned a coroutine that nobody awaits; `await` it"
+
+
+def failed() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_exception(ValueError("x"))
+    return future
+
+
+@pytest.mark.parametrize("future", [Future, failed])
+def test_a_future_of_work_that_is_not_done_or_has_failed_is_no_success(future: Callable[[], Future[None]]) -> None:
+    left = future()
+    with pytest.raises(TypeError, match=r"^Task 'send' returned a Future that nobody awaits; take its `result\(\)`$"):
+        call(task_of(lambda: [None, left]), ())
+    assert left.done()
+    done: Future[None] = Future()
+    done.set_result(None)
+    assert call(task_of(lambda: done), ()) is done
+
+
+def test_an_async_handler_that_returns_a_task_has_not_done_its_work() -> None:
+    async def forgets() -> object:
+        return asyncio.create_task(asyncio.sleep(600))
+
+    async def run() -> None:
+        with pytest.raises(TypeError, match=r"^Task 'send' returned a Task that nobody awaits; `await` it$"):
+            await call_async(task_of(forgets), ())
+        (left,) = asyncio.all_tasks() - {asyncio.current_task()}
+        with pytest.raises(asyncio.CancelledError):
+            await left
+
+    asyncio.run(run())
 
 
 # Invalid payloads

@@ -36,6 +36,7 @@ def test_a_batch_of_a_transactional_task_keeps_all_items_since_the_work_on_all_i
         ([ValueError("x")], {"to": ["ada"]}, "'handle' told how items have fared, but its payload is a dict"),
         ([ValueError("x")] * 2, {1, 2}, "its payload is a set"),
         (ValueError("x"), {}, "'handle' returned a ValueError, which would count as success; raise it"),
+        (ValueError, {}, "'handle' returned a ValueError, which would count as success; raise it"),
         ((each for each in ""), {}, "'handle' returned a generator, which nobody runs"),
     ],
 )
