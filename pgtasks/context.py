@@ -123,8 +123,45 @@ class Runner(Protocol):
 
 running: Final[ContextVar[Runner | None]] = ContextVar("pgtasks_runner", default=None)
 """What runs the job of the current context. It is set where that begins, so that it costs nothing for each job."""
-transaction: Final[ContextVar[Any]] = ContextVar("pgtasks_transaction", default=None)
-"""The connection of the transactional task that runs in the current context."""
+
+
+class JobTransaction:
+    """The transaction of a job, which is its own for as long as the block lasts that its handler runs in.
+
+    What the handler has started and left running may have this for longer, when the connection is somebody else's.
+
+    Args:
+        connection: the connection that it is on.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> JobTransaction:
+        transaction.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection = None
+
+    def connection(self, job: Job) -> Any:
+        """Return the connection, for the job.
+
+        Raises:
+            JobOptionError: the handler has ended.
+        """
+        if self._connection is None:
+            raise JobOptionError(
+                f"the handler of job {job.id} has ended, and so has its transaction, of which nothing that it has left "
+                "running can be a part"
+            )
+        return self._connection
+
+
+transaction: Final[ContextVar[JobTransaction | None]] = ContextVar("pgtasks_transaction", default=None)
+"""That of the transactional task that runs in the current context."""
 
 
 class JobContext:
@@ -135,7 +172,7 @@ class JobContext:
 
     __slots__ = ("_runner", "_transaction", "job")
 
-    def __init__(self, job: Job, runner: Runner, transaction: Any = None) -> None:
+    def __init__(self, job: Job, runner: Runner, transaction: JobTransaction | None = None) -> None:
         self.job = job
         """The job as it was claimed."""
         self._runner = runner
@@ -178,13 +215,14 @@ class JobContext:
 
         Raises:
             TaskDefinitionError: the task is not transactional.
+            JobOptionError: the handler has ended.
         """
         if self._transaction is None:
             raise TaskDefinitionError(
                 f"Task {self.job.task!r} has no transaction; declare it with @task(transactional=True), "
                 f"or take a connection from ctx.connection()"
             )
-        return self._transaction
+        return self._transaction.connection(self.job)
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """Lend a connection of this process's pool, for a `with` block; in a transactional task its transaction's.
@@ -192,11 +230,11 @@ class JobContext:
         Those of the pool are in autocommit mode. When the job is asked to stop, the statement that runs on it is
         cancelled.
         """
-        return self._runner.app.connection() if self._transaction is None else nullcontext(self._transaction)
+        return self._runner.app.connection() if self._transaction is None else nullcontext(self.transaction)
 
     def async_connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
         """Lend one to an `async def` handler, for an `async with` block."""
-        return self._runner.app.async_connection() if self._transaction is None else nullcontext(self._transaction)
+        return self._runner.app.async_connection() if self._transaction is None else nullcontext(self.transaction)
 
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Say how far the job has got: for `pgtasks jobs show`, `pgtasks top` and `app.jobs.progress`.
@@ -242,8 +280,8 @@ class JobContext:
         In a transactional task it joins the task's transaction: it exists once this job has succeeded, or not at all.
         """
         _check_task(task)
-        if self._transaction is not None:
-            options.setdefault("connection", self._transaction)
+        if self._transaction is not None and "connection" not in options:
+            options["connection"] = self.transaction
         return task.defer(payload, **options)
 
     @overload
@@ -275,8 +313,8 @@ class JobContext:
     async def defer_async(self, task: AnyTask, payload: Any = None, /, **options: Any) -> Job[Any]:
         """Do what `defer` does, in an `async def` handler."""
         _check_task(task)
-        if self._transaction is not None:
-            options.setdefault("connection", self._transaction)
+        if self._transaction is not None and "connection" not in options:
+            options["connection"] = self.transaction
         return await task.defer_async(payload, **options)
 
 

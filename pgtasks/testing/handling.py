@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import math
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.context import Abort, running, transaction
+from pgtasks.context import Abort, JobTransaction, running
 from pgtasks.flow import Decision
 from pgtasks.job import SUCCESS, Job, Outcome, OutcomeKind
 from pgtasks.logs import enter_job
@@ -39,6 +39,7 @@ from pgtasks.worker.transactions import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractContextManager
 
     from pgtasks.app import App
     from pgtasks.tasks import AnyTask
@@ -115,9 +116,8 @@ def _handle(app: App, job: Job, stored: bool) -> JobRun:
     try:
         seen, payload = read_job(task, job, app.codec)
         with _transaction(app, job, task, stored) as connection:
-            transaction.set(connection)
-            with app.hooks.wrap("job_context", job=seen, task=task):
-                value = call(task, arguments(task, seen, payload, here, connection))
+            with _own(connection) as own, app.hooks.wrap("job_context", job=seen, task=task):
+                value = call(task, arguments(task, seen, payload, here, own))
             outcome = outcome_of_result(task, seen, payload, value, app.codec)
             if outcome is SUCCESS and task.options.store_result:
                 kept = result_json(task, value, app.codec)
@@ -138,9 +138,8 @@ async def _handle_async(app: App, job: Job, stored: bool) -> JobRun:
     try:
         seen, payload = read_job(task, job, app.codec)
         async with _transaction_async(app, job, task, stored) as connection:
-            transaction.set(connection)
-            with app.hooks.wrap("job_context", job=seen, task=task):
-                value = await call_async(task, arguments(task, seen, payload, here, connection))
+            with _own(connection) as own, app.hooks.wrap("job_context", job=seen, task=task):
+                value = await call_async(task, arguments(task, seen, payload, here, own))
             outcome = outcome_of_result(task, seen, payload, value, app.codec)
             if outcome is SUCCESS and task.options.store_result:
                 kept = result_json(task, value, app.codec)
@@ -151,6 +150,10 @@ async def _handle_async(app: App, job: Job, stored: bool) -> JobRun:
     except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
         return _failed(task, seen, error, here)
     return _ended(task, seen, outcome, value, here, kept)
+
+
+def _own(connection: Any) -> AbstractContextManager[JobTransaction | None]:
+    return nullcontext() if connection is None else JobTransaction(connection)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from pgtasks.worker.forked import end_forked_child
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgtasks.context import Runner
+    from pgtasks.context import JobTransaction, Runner
     from pgtasks.errors import JobAbortedError
     from pgtasks.hookdata import PayloadCodec
     from pgtasks.job import Job
@@ -68,7 +68,9 @@ def read_job(task: AnyTask, job: Job, codec: PayloadCodec | None) -> tuple[Job, 
         raise InvalidPayload(Outcome(kind, summarize(error))) from None
 
 
-def arguments(task: AnyTask, job: Job, payload: Any, runner: Runner, transaction: Any = None) -> tuple[Any, ...]:
+def arguments(
+    task: AnyTask, job: Job, payload: Any, runner: Runner, transaction: JobTransaction | None = None
+) -> tuple[Any, ...]:
     """Return what `Task.run` is called with."""
     if task.takes_context:
         context = JobContext(job, runner, transaction)

@@ -20,7 +20,7 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from pgtasks.context import transaction
+from pgtasks.context import JobTransaction
 from pgtasks.errors import JobAbortedError, JobTimeoutError
 from pgtasks.job import RETURN, SUCCESS, Completion, OutcomeKind
 from pgtasks.logs import enter_job, get_logger
@@ -297,8 +297,8 @@ class Executor:
     def _run_in_transaction(self, job: Job, task: AnyTask, payload: Any, run: Run) -> Outcome:
         outcome = SUCCESS
         with job_transaction(self._app, job) as connection:
-            transaction.set(connection)
-            result = self._call(job, task, arguments(task, job, payload, run, connection))
+            with JobTransaction(connection) as own:
+                result = self._call(job, task, arguments(task, job, payload, run, own))
             if result is not None:
                 outcome = self._outcome_of(task, job, payload, result)
                 undo_unless_success(outcome)
@@ -377,8 +377,8 @@ class Executor:
     async def _run_in_async_transaction(self, job: Job, task: AnyTask, payload: Any, run: Run) -> Outcome:
         outcome = SUCCESS
         async with async_job_transaction(self._app, job) as connection:
-            transaction.set(connection)
-            result = await self._call_async(job, task, arguments(task, job, payload, run, connection))
+            with JobTransaction(connection) as own:
+                result = await self._call_async(job, task, arguments(task, job, payload, run, own))
             if result is not None:
                 outcome = self._outcome_of(task, job, payload, result)
                 undo_unless_success(outcome)

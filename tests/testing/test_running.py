@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import datetime as dt
 import threading
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pgtasks import (
     App,
     Cancel,
     JobContext,
+    JobOptionError,
     JobWaitTimeoutError,
     PayloadError,
     PgtasksError,
@@ -308,3 +310,22 @@ def test_a_handler_that_undoes_its_transaction_without_saying_what_then_has_fail
     (run,) = run_jobs(app=app, raise_errors=False)
     assert run.state == "retrying"
     assert "RuntimeError: the handler has raised psycopg.Rollback" in str(run.outcome.error)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_handler_has_left_running_has_no_part_in_its_transaction(pgtasks_app: MakeApp, is_async: bool) -> None:
+    app = pgtasks_app()
+
+    def leave(payload: None, ctx: JobContext) -> None:
+        seen.extend((ctx, ctx.transaction, contextvars.copy_context()))
+
+    async def leave_async(payload: None, ctx: JobContext) -> None:
+        leave(payload, ctx)
+
+    handler: Any = leave_async if is_async else leave
+    app.task(name="leave", transactional=True)(handler).defer(None)
+    run_jobs(app=app)
+    ctx, _, context = seen
+    for late in (ctx, context.run(current_job)):
+        with pytest.raises(JobOptionError, match=rf"^the handler of job {ctx.job.id} has ended"):
+            _ = late.transaction

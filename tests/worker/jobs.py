@@ -11,13 +11,14 @@ import multiprocessing
 import os
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from pgtasks import App, JobContext, JobOptionError, current_app, task
+from pgtasks import App, JobContext, JobOptionError, current_app, current_job, task
 
 app = App()
 plain_log = logging.getLogger("jobs.plain")
@@ -186,6 +187,31 @@ async def pay_async(payload: dict[str, Any], ctx: JobContext) -> None:
         raise RuntimeError("after the write")
     if payload.get("then") == "die" and ctx.attempt == 1:
         os.kill(os.getpid(), 9)
+
+
+def add_later(ctx: JobContext) -> None:
+    """What a transactional handler leaves running: it adds a job when it is permitted."""
+    with current_app().connection() as connection:
+        while connection.execute("select from public.permits").fetchone() is None:
+            time.sleep(0.01)
+    for late in (ctx, current_job()):
+        try:
+            late.defer(nothing)
+        except JobOptionError as error:
+            record(ctx, str(error))
+
+
+@task(transactional=True)
+def leave_behind(payload: Any, ctx: JobContext) -> None:
+    threading.Thread(target=contextvars.copy_context().run, args=(add_later, ctx), daemon=True).start()
+
+
+left_behind: set[asyncio.Task[None]] = set()
+
+
+@task(transactional=True)
+async def leave_behind_async(payload: Any, ctx: JobContext) -> None:
+    left_behind.add(asyncio.create_task(asyncio.to_thread(add_later, ctx)))
 
 
 @task(transactional=True, name="pay_not_awaited")

@@ -110,6 +110,20 @@ def test_processes_that_are_killed_between_write_and_commit_leave_the_ledger_exa
     assert db.value("select count(*) from ledger where attempt > 1") >= 20
 
 
+def test_what_a_handler_has_left_running_adds_no_job_in_the_transaction_of_another(
+    db: Database, start_worker: StartWorker
+) -> None:
+    jobs = [db.app.add_job(task) for task in ("leave_behind", "leave_behind_async")]
+    worker = start_worker("--processes", "1")
+    for job in jobs:
+        worker.wait_for("job_succeeded", job_id=job.id)
+    db.permit("go")
+    db.wait(lambda: db.value("select count(*) from effects") == 4, "all attempts")
+    told = db.rows("select distinct job_id, split_part(what, ',', 1) from effects order by 1")
+    assert told == [(job.id, f"the handler of job {job.id} has ended") for job in jobs]
+    assert worker.stop() == 0
+
+
 def test_handlers_that_take_a_second_connection_do_not_starve_each_other(
     db: Database, start_worker: StartWorker
 ) -> None:
