@@ -97,6 +97,8 @@ class PayloadType:
 
     @functools.cached_property
     def _takes_null(self) -> bool:
+        if self._make_model is None:
+            return self._plain is None
         try:
             self._model.model_validate({"payload": None})
         except ValidationError:
@@ -191,7 +193,7 @@ class PayloadType:
             PayloadError: it is not JSON that Python can hold, or not what the handler takes.
         """
         if upgrade is not None:
-            text = codec.encode(upgrade(codec.decode(text)), f"what upgrades payloads of task {self._task!r} returned")
+            text = self._upgraded(text, upgrade)
         if self._make_model is None:
             value = codec.decode(text)
             self._check_plain(value)
@@ -200,6 +202,13 @@ class PayloadType:
             return self._read(text)
         except ValidationError as error:
             raise PayloadError(self._problems(error)) from None
+
+    def _upgraded(self, text: str | bytes, upgrade: Callable[[Any], Any]) -> str:
+        what = f"what upgrades payloads of task {self._task!r} returned"
+        made = upgrade(codec.decode(text))
+        if made is None and not self._takes_null:
+            raise PayloadError(f"{what} None: it has to return the payload, also one that is as it should be")
+        return codec.encode(made, what)
 
     def _read(self, text: str | bytes) -> Any:
         """Read JSON, with pydantic's parser if that can: it reads numbers as floats, and no lone surrogates."""

@@ -565,6 +565,17 @@ def test_a_payload_is_upgraded_before_it_is_checked() -> None:
     )
 
 
+def test_who_upgrades_a_payload_and_returns_nothing_is_told_so() -> None:
+    def forgetful(payload: Any) -> None:
+        payload["price"] = 1
+
+    for task in (taking(Part), taking(dict)):
+        with pytest.raises(PayloadError, match="what upgrades payloads of task 'send' returned None: it has to return"):
+            task.payload.load("{}", forgetful)
+    for task in (taking(Part | None), taking(Any)):
+        assert task.payload.load("{}", forgetful) is None
+
+
 # Annotations
 
 
