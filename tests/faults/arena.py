@@ -241,6 +241,7 @@ class Arena:
         self.settle()
         for host in self.hosts:
             if host.process.poll() is None:
+                host.wait_for("worker_starting")  # before that a signal ends it as any other process
                 assert host.stop() == 0, host.text
             host.wait_until_gone()
         return verify(self)

@@ -28,8 +28,6 @@ def test_signals_at_any_instant_lose_no_job_and_leave_nothing_locked(
         instant_of_chance(arena, host)
         arena.touch()
         began = time.monotonic()
-        if signals > 1:
-            host.disturb("abort")
         for _ in range(signals):
             host.signal(arena.rng.choice((signal.SIGTERM, signal.SIGINT)))
             time.sleep(arena.rng.choice((0.0, 0.001, 0.02)))
@@ -38,6 +36,8 @@ def test_signals_at_any_instant_lose_no_job_and_leave_nothing_locked(
         # Cut off, if anything ran when it came.
         assert code in ((0,) if signals == 1 else (0, 9)), host.text
         host.wait_until_gone()
+        if signals > 1:
+            arena.ledger.fault("abort", host.process_ids())  # with those that were just being started
         assert arena.locked() == [], host.text
     arena.start()
     assert arena.finish().interruptions == {}
