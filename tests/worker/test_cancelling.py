@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MODULES = ("tests.worker.jobs", "tests.worker.cancelled:app")
 JOBS = 2000
+ASLEEP = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
 STOPPING = ["watch", "sleep_async", "ask_server", "book_and_ask", "limited"]
 
 
@@ -35,6 +36,7 @@ def test_running_jobs_stop_on_whichever_host_and_their_neighbours_go_on(
     neighbours = [db.app.add_job(task) for task in ("watch", "sleep_async", "ask_server")]
     waiting = db.app.add_job("watch", queue="watch")
     db.wait_for_effects(9, "began")
+    db.wait(lambda: db.value(ASLEEP) == 3, "those that ask the server, since nothing interrupts what comes later")
     ids = [*(job.id for job in jobs), obstinate.id, waiting.id, 99]
     holders = {job.id: db.job(job.id).locked_by for job in (*jobs, obstinate)}
     told = db.app.jobs.cancel(ids, "no more")

@@ -187,6 +187,7 @@ def test_a_job_of_an_unknown_task_stays_and_is_logged_once_with_a_suggestion_and
 ) -> None:
     job = db.app.add_job("nota")
     worker = start_worker("--processes", "1")
+    worker.wait_for("worker_ready")  # and is known to be alive
     record = worker.wait_for("task_unknown", task="nota")
     assert record["message"] == "no task of that name here; did you mean 'note'?"
     assert db.job(job.id).attempts == 0
