@@ -41,9 +41,10 @@ class Recorded:
 
 @pytest.fixture
 def record(start_worker: StartWorker, db: Database, tmp_path: Path) -> Callable[..., Recorded]:
-    def start(*options: str, env: dict[str, str] | None = None) -> Recorded:
+    def start(*options: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()) -> Recorded:
         file = tmp_path / "calls"
         environment = {"HOOK_CALLS": str(file), "PGTASKS_PLUGINS": "tests.hooks.recorder", **(env or {})}
-        return Recorded(start_worker(*options, modules=("tests.hooks.jobs",), env=environment), file, db)
+        worker = start_worker(*options, modules=("tests.hooks.jobs",), env=environment, before=before)
+        return Recorded(worker, file, db)
 
     return start

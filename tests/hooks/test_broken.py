@@ -9,11 +9,17 @@ import pytest
 from pgtasks.hookspecs import HOOKS
 from pgtasks.plugins import Kind
 from tests.hooks.test_order import check, shown
+from tests.worker.conftest import prepared
 
 if TYPE_CHECKING:
     from tests.hooks.test_order import Record
     from tests.worker.conftest import Database
 
+SOON = """
+from pgtasks.worker import host_hooks, process
+host_hooks._LAST_SECONDS = process._LAST_WORDS_SECONDS = 2.0
+"""
+"""A worker waits no longer than that for plugins when it ends."""
 HEADINGS = {"works": "A job succeeds", "raises": "The last attempt fails", "dies": "A job takes its process down"}
 
 
@@ -23,8 +29,14 @@ def test_jobs_end_as_they_should(record: Record, db: Database, task: str, way: s
     job = db.app.add_job(task, max_attempts=1)
     if way == "hang" and task != "works":  # one worker that ends though a plugin hangs is enough
         way = "hang a while"
-    env = {"PGTASKS_PLUGINS": "tests.hooks.recorder,tests.hooks.broken", "BROKEN": way, "PGTASKS_HOOK_TIMEOUT": "0.3"}
-    recorded = record("--once", "--processes", "1", env=env)
+    # Others need not answer that soon, where nothing hangs.
+    timeout = "0.3" if way.startswith("hang") else "60"
+    env = {
+        "PGTASKS_PLUGINS": "tests.hooks.recorder,tests.hooks.broken",
+        "BROKEN": way,
+        "PGTASKS_HOOK_TIMEOUT": timeout,
+    }
+    recorded = record("--once", "--processes", "1", env=env, before=prepared(SOON) if way == "hang" else ())
     assert recorded.worker.wait() == 0
     if task != "dies":
         check(recorded, HEADINGS[task])
