@@ -226,9 +226,12 @@ def test_an_interrupted_start_leaves_no_server(cluster: Cluster, monkeypatch: py
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
+        patch.setattr(Cluster, "postmaster", lambda _: None)  # or it may be up before it is looked for
         patch.setattr(Cluster, "_pause", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cluster.start()
+    # It may have been up, and not have heard yet that it is to end.
+    wait_until(lambda: (found := cluster.postmaster()) is None or found.status != "ready", what="the signal")
     assert cluster.start()  # waits for the end of the one that nobody waited for
 
 
