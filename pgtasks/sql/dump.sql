@@ -1,7 +1,7 @@
 -- What a fresh install leaves, read from the catalogs. Not a script: `pgtasks migrate --sql` prints that.
 -- Written by `python -m tests.sql.dump`, compared by the tests.
 
--- functions: revision 1, digest db42169a0ab4dcb9
+-- functions: revision 1, digest dd6e537101e4edf5
 
 sequence job_queues_id_seq
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
+from dataclasses import replace
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,14 @@ async def _gathered(items: Sequence[Any]) -> list[Any]:
     return results
 
 
-def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec: PayloadCodec | None) -> Outcome:
+def outcome_of_result(
+    task: AnyTask,
+    job: Job,
+    payload: Any,
+    result: Any,
+    codec: PayloadCodec | None,
+    asked: JobAbortedError | None = None,
+) -> Outcome:
     """Return what becomes of a job whose handler has returned something.
 
     Args:
@@ -146,6 +154,7 @@ def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec:
         payload: what the handler was given.
         result: what it has returned.
         codec: what payloads are stored with.
+        asked: over what the job had been asked to stop before.
 
     Raises:
         TypeError: the handler has told of a batch what cannot be.
@@ -175,7 +184,10 @@ def outcome_of_result(task: AnyTask, job: Job, payload: Any, result: Any, codec:
     items = json_codec.decode(job.payload_json)
     if task.options.upgrade is not None:
         items = task.options.upgrade(items)
-    return _outcome_of_batch(task, job, items, told.failures_in(items, task.name), codec)
+    outcome = _outcome_of_batch(task, job, items, told.failures_in(items, task.name), codec)
+    if asked is not None and outcome.kind is OutcomeKind.RETRY and not isinstance(asked, JobTimeoutError):
+        return replace(RETURN, payload_json=outcome.payload_json)  # what has failed is the consequence
+    return outcome
 
 
 def _outcome_of_batch(

@@ -283,7 +283,7 @@ class Executor:
             else:
                 given = arguments(task, seen, payload, run)
                 result = self._call(seen, task, given) if self._hooked else call(task, given)
-                outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
+                outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result, run)
                 if self._keep and outcome is SUCCESS and job.task in self._keep:
                     kept = result_json(task, result, self._codec)
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
@@ -300,7 +300,7 @@ class Executor:
             with JobTransaction(connection) as own:
                 result = self._call(job, task, arguments(task, job, payload, run, own))
             if result is not None:
-                outcome = self._outcome_of(task, job, payload, result)
+                outcome = self._outcome_of(task, job, payload, result, run)
                 undo_unless_success(outcome)
             if job.task in self._keep:
                 kept = result_json(task, result, self._codec)
@@ -328,8 +328,8 @@ class Executor:
             unanswered=task.options.transactional and leaves_unanswered(error),
         )
 
-    def _outcome_of(self, task: AnyTask, job: Job, payload: Any, result: Any) -> Outcome:
-        return outcome_of_result(task, job, payload, result, self._codec)
+    def _outcome_of(self, task: AnyTask, job: Job, payload: Any, result: Any, run: Run) -> Outcome:
+        return outcome_of_result(task, job, payload, result, self._codec, run.error_of(job))
 
     def _call(self, job: Job, task: AnyTask, arguments: tuple[Any, ...]) -> Any:
         """Call a plain handler, with what plugins have around it."""
@@ -362,7 +362,7 @@ class Executor:
             else:
                 given = arguments(task, seen, payload, run)
                 result = await (self._call_async(seen, task, given) if self._hooked else call_async(task, given))
-                outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result)
+                outcome = SUCCESS if result is None else self._outcome_of(task, seen, payload, result, run)
                 if self._keep and outcome is SUCCESS and job.task in self._keep:
                     kept = result_json(task, result, self._codec)
         except BaseException as error:  # noqa: BLE001 - whatever is raised is that job's failure
@@ -380,7 +380,7 @@ class Executor:
             with JobTransaction(connection) as own:
                 result = await self._call_async(job, task, arguments(task, job, payload, run, own))
             if result is not None:
-                outcome = self._outcome_of(task, job, payload, result)
+                outcome = self._outcome_of(task, job, payload, result, run)
                 undo_unless_success(outcome)
             if job.task in self._keep:
                 kept = result_json(task, result, self._codec)

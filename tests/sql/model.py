@@ -402,7 +402,7 @@ def _unfinished(job: Job, end: End, now: datetime) -> tuple[str, Job]:
         after = replace(after, attempts=job.max_attempts)
     if end.outcome in ("retry", "fail"):
         after = replace(after, last_error=end.last_error)
-    if end.outcome == "retry" and end.payload is not None:
+    if end.payload is not None:
         after = replace(after, payload=parse(end.payload))
     if end.outcome == "retry" and end.delay is None:
         after = replace(after, run_at=max(now, job.run_at) + _seconds(math.exp(min(job.attempts, 10))))

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from pgtasks import App, JobContext, JobOptionError, current_app, current_job, task
+from pgtasks import App, BatchResult, JobAbortedError, JobContext, JobOptionError, current_app, current_job, task
 
 app = App()
 plain_log = logging.getLogger("jobs.plain")
@@ -145,6 +145,21 @@ async def leave_together(payload: Any) -> Any:
     async with asyncio.TaskGroup() as group:
         group.create_task(exits())
     return None
+
+
+@task
+def each(payload: list[int], ctx: JobContext) -> BatchResult:
+    """Does the first item, and the others when it is asked to stop."""
+    record(ctx, "began")
+    failures: dict[int, BaseException] = {}
+    for place, _ in enumerate(payload):
+        try:
+            if place:
+                ctx.abort.wait()
+            ctx.abort.raise_if_set()
+        except JobAbortedError as error:
+            failures[place] = error
+    return BatchResult(failures)
 
 
 @task(name="not_awaited")

@@ -74,6 +74,22 @@ def test_a_second_signal_gives_running_jobs_back_without_a_charge(
     assert "shutdown did not wait for all running jobs" in worker.text
 
 
+def test_items_of_a_batch_that_were_cut_off_are_given_back_without_a_charge(
+    db: Database, start_worker: StartWorker
+) -> None:
+    job = db.app.add_job("each", [1, 2, 3], max_attempts=1)
+    worker = start_worker("--processes", "1")
+    db.wait_for_effects(1, "began")
+    worker.signal(signal.SIGTERM)
+    worker.wait_for("worker_draining")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 9
+    assert worker.records("job_returned", job_id=job.id, state="returned")
+    assert db.rows("select attempts, last_error, payload::text from graphile_worker._private_jobs") == [
+        (0, None, "[2,3]")
+    ]
+
+
 def test_the_shutdown_timeout_does_what_a_second_signal_does(db: Database, start_worker: StartWorker) -> None:
     job = db.app.add_job("hold")
     worker = start_worker("--processes", "1", "--shutdown-timeout", "0")

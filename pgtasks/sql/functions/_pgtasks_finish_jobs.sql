@@ -4,12 +4,13 @@
 --   outcomes     success  the job is deleted
 --                cancel   likewise, and the setting pgtasks.cancelled tells triggers why; see below
 --                retry    it runs again, after `delay` or the usual back-off, or has failed if its attempts are used
---                         up; `payload`, if given, is what is left of a batch
+--                         up
 --                fail     it has failed permanently
 --                snooze   it runs again after `delay`; the attempt is not counted
---                return   it was not started: as it was before
+--                return   it was not started, or was cut off: as it was before
 --   last_errors  what is stored as last_error, or the reason of a cancel
 --   delays       seconds
+--   payloads     what is left of a batch
 --   run_ats      when a retried or snoozed job runs again, in place of `delay`
 --   had_keys     whether the job had a key when it was claimed; null if not known
 --
@@ -242,7 +243,7 @@ begin
           else jobs.run_at
         end,
         last_error = case when done.outcome in ('retry', 'fail') then done.last_error else jobs.last_error end,
-        payload = case when done.outcome = 'retry' then coalesce(done.payload, jobs.payload) else jobs.payload end,
+        payload = coalesce(done.payload, jobs.payload),
         locked_at = null,
         locked_by = null,
         updated_at = now()
