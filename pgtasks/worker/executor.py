@@ -237,6 +237,8 @@ class Executor:
                 job_key=job.key,
                 reason=str(errors[claim]),
             )
+            if run.error_of(job) is not None:
+                continue  # over its time limit: what cleans up behind it must not be interrupted once more
             run.ask_to_stop(errors[claim], job)
             slot = self._slots.slot_of(job)
             if slot is not None and (running := self._tasks.get(slot)) is not None:

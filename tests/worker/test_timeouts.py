@@ -308,6 +308,41 @@ def test_a_job_that_is_asked_to_stop_before_its_first_line_ends_like_others() ->
     assert [completion.outcome for completion in ended] == [RETURN]
 
 
+def test_a_job_that_is_cancelled_while_it_cleans_up_after_its_timeout_is_not_interrupted_again() -> None:
+    app = App(registry=Registry(), database_url="")
+    ended: list[Completion] = []
+    cleaned = False
+
+    async def run() -> None:
+        cleans, may_end = asyncio.Event(), asyncio.Event()
+
+        @app.task(timeout=0.001)
+        async def work() -> None:
+            nonlocal cleaned
+            try:
+                await asyncio.sleep(LONG)
+            finally:
+                cleans.set()
+                await may_end.wait()
+                cleaned = True
+
+        slots = SlotTable.create(1, 1).of_process(0)
+        executor = Executor(app, 1, slots, ended.extend, lambda: None, lambda: True, app.use_loop(), quiet)
+        job = claimed("work")
+        executor.start(job)
+        await cleans.wait()
+        claim = job.id, job.locked_micros
+        assert executor.cancel({claim: JobCancelledError("not needed")}) == {claim}
+        for _ in range(3):
+            await asyncio.sleep(0)  # so that a cancellation would have come
+        may_end.set()
+        await executor.wait_for_all(LONG)
+
+    asyncio.run(run())
+    assert cleaned
+    assert str(ended[0].outcome.error).startswith("JobTimeoutError: ")
+
+
 def test_a_job_that_starts_after_others_were_asked_to_stop_is_not_concerned() -> None:
     app = App(registry=Registry(), database_url="")
     seen: list[bool] = []
