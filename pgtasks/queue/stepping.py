@@ -21,11 +21,16 @@ OLDEST_SERVER = 130000
 
 
 def check_connection(conn: psycopg.Connection[Any]) -> None:
-    """Raise a `PgtasksError` if a connection is in a transaction, or to a server that is too old."""
+    """Raise a `PgtasksError` if a connection is in a transaction, gives no texts, or is to a server that is too old."""
     if conn.info.transaction_status != TransactionStatus.IDLE:
         raise PgtasksError(
             "The schema is migrated and checked in transactions of its own: "
             "pass a connection that is not inside one (or commit first)."
+        )
+    if conn.info.encoding == "ascii":
+        raise PgtasksError(
+            "With the client_encoding SQL_ASCII, psycopg gives bytes for texts: pass a connection with "
+            "client_encoding=utf8."
         )
     refuse_old_server(conn)
 

@@ -19,6 +19,7 @@ from psycopg.pq import TransactionStatus
 from pgtasks.app import App, databases_from
 from pgtasks.connections import psycopg_connection, psycopg_connection_async
 from pgtasks.database import Database
+from pgtasks.database.connecting import complete_conninfo
 from pgtasks.errors import JobOptionError
 from pgtasks.queue.migrate import migrate
 from pgtasks.queue.plugin_steps import migrate_plugins, plugin_steps
@@ -122,7 +123,7 @@ def install(database: str | BlockingConnection, app: App | None = None) -> None:
         app: the App, for the name of its schema and its plugins; the schema alone by default.
     """
     if isinstance(database, str):
-        with psycopg.connect(database, autocommit=True) as connection:
+        with psycopg.connect(complete_conninfo(database, "pgtasks"), autocommit=True) as connection:
             _install(connection, app)
     else:
         _install(psycopg_connection(database), app)

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pgtasks.database.connecting import complete_conninfo
 from pgtasks.embedded import Cluster, find_binaries
 from pgtasks.errors import DatabaseUnavailableError
 from pgtasks.settings.sources import TEST_DATABASE
@@ -98,7 +99,8 @@ class DatabaseServer:
             name = f"{self._prefix}_template_{next(self._numbers)}"
             self._create(name, "template1")
             try:
-                with psycopg.connect(self.conninfo(name), autocommit=True) as connection:
+                where = complete_conninfo(self.conninfo(name), "pgtasks")
+                with psycopg.connect(where, autocommit=True) as connection:
                     install(connection)
             except BaseException:
                 self._drop(name)

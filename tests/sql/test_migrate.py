@@ -139,6 +139,13 @@ def test_the_script_fails_as_a_whole_where_a_queue_is_there(database: str, schem
         assert state(conn, schema) == before
 
 
+def test_a_connection_that_gives_bytes_for_texts_is_refused(empty_database: str) -> None:
+    """As it does where the server's locale is C, unless it is told otherwise."""
+    connecting = psycopg.connect(empty_database, client_encoding="SQL_ASCII", autocommit=True)
+    with connecting as conn, pytest.raises(PgtasksError, match="client_encoding=utf8"):
+        migrate(conn)
+
+
 def test_the_connection_must_not_be_inside_a_transaction(conn: psycopg.Connection[Any]) -> None:
     with conn.transaction(), pytest.raises(PgtasksError, match="not inside one"):
         migrate(conn)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pgtasks import App, JobOptionError, Registry, task
 from pgtasks.app import current_app
@@ -94,6 +95,12 @@ def test_what_an_app_needs_is_installed_under_the_name_that_it_has(empty_databas
         with app.connection() as connection:
             assert connection.execute('select count(*) from "My queue"._pgtasks_shop_visits').fetchone() == (0,)
     assert _count(empty_database, "My queue") == 1
+
+
+def test_a_server_without_an_encoding_will_do(empty_database: str) -> None:
+    install(make_conninfo(empty_database, client_encoding="SQL_ASCII"))  # as psycopg has it there by itself
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("select count(*) from graphile_worker.jobs").fetchone() == (0,)
 
 
 def test_no_pytest_is_needed() -> None:
