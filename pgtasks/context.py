@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from pgtasks.deferring import Keys
     from pgtasks.errors import JobAbortedError
     from pgtasks.options import AsyncDeferOptions, DeferOptions
     from pgtasks.settings import Settings
-    from pgtasks.tasks import AnyTask, Keys, Task
+    from pgtasks.tasks import AnyTask, Task
 
 _log = get_logger("pgtasks.task")
 

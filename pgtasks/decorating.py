@@ -14,13 +14,14 @@ from pgtasks.errors import JobOptionError, TaskDefinitionError, did_you_mean
 from pgtasks.job import check_flags, check_max_attempts, check_priority, check_queue, check_task_name
 from pgtasks.options import TaskOptions, check_grace, check_store_result, check_timeout
 from pgtasks.retry import check_exceptions, check_function, check_retry
-from pgtasks.tasks import AnyTask, Enqueuer, Keys, Task
+from pgtasks.tasks import AnyTask, Task
 
 if TYPE_CHECKING:
     import datetime as dt
 
     from pgtasks import shapes
     from pgtasks.cron.declared import CronOptions
+    from pgtasks.deferring import Enqueuer, Keys
     from pgtasks.registry import Registry
     from pgtasks.retry import RetryRule
 

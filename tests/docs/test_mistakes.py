@@ -56,7 +56,7 @@ def test_a_mistake_is_told_as_the_page_says(names: dict[str, Any], call: str, me
     said, frames = raised(names, call)
     compare(message, said)
     if re.match(r"\w+\.(defer|spec)\(", call) and ".args(" not in call:
-        assert frames == ["caller.py <module>", f"tasks.py {re.split('[.(]', call)[1]}"]
+        assert frames == ["caller.py <module>", f"deferring.py {re.split('[.(]', call)[1]}"]
 
 
 def test_connections_that_take_no_job_are_told_as_the_page_says(names: dict[str, Any], database: str) -> None:
