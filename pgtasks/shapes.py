@@ -1,4 +1,4 @@
-"""The shapes that a handler can have, for type checkers alone: what `@task` makes of each is in `registry.py`.
+"""The shapes that a handler can have, for type checkers alone: what `@task` makes of each is in `decorating.py`.
 
 A shape is a protocol with an overloaded call: what has it can be called in each of these ways. By the first one the
 shape takes down the handler's whole signature, P; by the other one it asks how the handler takes payload and context.
