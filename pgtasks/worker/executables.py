@@ -19,6 +19,7 @@ import math
 import os
 import signal
 import subprocess
+from pathlib import Path
 from types import NoneType
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,6 @@ from pgtasks.worker.protocol import describe_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
     from pgtasks.job import Job
 
@@ -124,7 +124,7 @@ class _Program:
                 try:
                     process = self._start(stdin, stdout, stderr)
                 except OSError as error:
-                    raise ExecutableError(f"cannot be started: {error}") from None
+                    raise self._not_started(error) from None
                 for file in (stdin, stdout, stderr):
                     file.close()
             self._group = process.pid
@@ -162,6 +162,12 @@ class _Program:
             if error.errno != errno.ENOEXEC:
                 raise
         return start(_SHELL, self._path)  # a script without `#!`, as `execvp` runs it
+
+    def _not_started(self, error: OSError) -> ExecutableError:
+        # The system names the script, also where it is the script's interpreter that is not there.
+        lost = isinstance(error, FileNotFoundError) and Path(self._path).exists()
+        hint = "; the file is there, and what its first line names is not" if lost else ""
+        return ExecutableError(f"cannot be started: {error}{hint}")
 
     def _send(self, number: signal.Signals) -> None:
         """Send a signal to the group, or when there is one."""

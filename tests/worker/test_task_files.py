@@ -152,6 +152,7 @@ def test_files_run_as_they_do_in_graphile_worker(db: Database, start_worker: Sta
     assert db.job(fails).last_error == "ExecutableError: exit code 3\n\ncafé \\x00\\xff \\x1b[31mred\nno end"
     assert db.job(killed).last_error == "ExecutableError: killed by SIGSEGV"
     assert db.job(missing).last_error.startswith("ExecutableError: cannot be started: [Errno 2] No such file")
+    assert db.job(missing).last_error.endswith("; the file is there, and what its first line names is not")
     assert db.job(other).last_error.startswith("ValueError: not today\n")
     assert db.rows("select id from graphile_worker.jobs order by 1") == [
         (fails,),
