@@ -37,16 +37,24 @@ if TYPE_CHECKING:
 def check(ctx: click.Context, /, *, names: Sequence[str], as_json: bool, **_settings: object) -> None:
     """Look for mistakes in a crontab file, and tell each with its line and column.
 
-    FILE is the setting 'crontab' by default, or ./crontab. No database is needed. The exit code is 13 if a worker would
-    refuse the file; what it would warn of has no such effect.
+    FILE is the setting 'crontab' by default, or ./crontab; where there is none, --module looks at the times in code
+    alone. No database is needed. The exit code is 13 if a worker would refuse the file; what it would warn of has no
+    such effect.
     """
-    settings = settings_from(ctx)
-    if settings.crontab is None:
-        raise click.UsageError("there is no file 'crontab' here: name one", ctx)
-    crontab = load_crontab(_shown(settings.crontab))
+    app = _load(ctx, names) if names else None
+    path = (settings_from(ctx) if app is None else app.settings).crontab
+    if path is None:
+        if app is None:
+            raise click.UsageError("there is no file 'crontab' here: name one, or a module with --module", ctx)
+        # Mistakes in code are complained of where they stand, or by this.
+        entries = app.registry.cron_entries()
+        if not as_json:
+            click.echo(f"no crontab, and in code {count(len(entries), 'entry', 'entries')}: no mistake")
+        return
+    crontab = load_crontab(_shown(path))
     problems = list(crontab.problems)
-    if names:
-        problems += _against(crontab, _load(ctx, names))
+    if app is not None:
+        problems += _against(crontab, app)
     problems.sort(key=lambda problem: (problem.line, problem.column))
     if as_json:
         show_json(_object(crontab, problem) for problem in problems)

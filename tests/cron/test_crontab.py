@@ -288,3 +288,20 @@ def test_the_command_tells_mistakes_and_compares_a_file_with_an_application(tmp_
     good = run("cron", "check", "good", "-m", "shop", cwd=tmp_path)
     assert (good.code, good.out) == (0, "good: 1 entry, no mistake\n")
     assert run("cron", "check", "nowhere", cwd=tmp_path).code == 2
+
+
+def test_times_in_code_are_checked_without_a_crontab_too(tmp_path: Path) -> None:
+    source = "from pgtasks import App, task\n@task.cron('@daily')\n@task\ndef report(*, days: int = 1): ...\n"
+    (tmp_path / "shop.py").write_text(source)
+    none = run("cron", "check", cwd=tmp_path)
+    assert (none.code, none.err.partition(":")[2].partition(".")[0]) == (
+        2,
+        " error: there is no file 'crontab' here: name one, or a module with --module",
+    )
+    code = run("cron", "check", "-m", "shop", cwd=tmp_path)
+    assert (code.code, code.out) == (0, "no crontab, and in code 1 entry: no mistake\n")
+    (tmp_path / "times").write_text("@daily report\n")
+    (tmp_path / "shop.py").write_text(source + "app = App(crontab='times')\n")
+    of_app = run("cron", "check", "-m", "shop", cwd=tmp_path)
+    assert (of_app.code, of_app.err) == (13, "pgtasks: error: 1 mistake in times\n")
+    assert "is there twice: at times:1 and at shop.py:2" in of_app.out
