@@ -109,7 +109,9 @@ class PayloadType:
     def _fields(self) -> Iterable[str]:
         """The keys of an object that one parameter gets whole."""
         kind = self._model.model_fields["payload"].annotation
-        known: Iterable[str] = getattr(kind, "model_fields", getattr(kind, "__annotations__", ()))
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return [field.alias or name for name, field in kind.model_fields.items()]
+        known: Iterable[str] = getattr(kind, "__annotations__", ())
         return known
 
     def _is(self, fact: Callable[[Any], bool]) -> bool:
@@ -262,8 +264,11 @@ class PayloadType:
             if len(path) == 1:
                 hint = self._as_a_key({path[0]: ...}) or did_you_mean(str(path[0]), self._keys or self._fields)
             return f"{where} is not one of its keys{hint}"
+        tag: str = detail.get("ctx", {}).get("discriminator", "")
+        if kind == "union_tag_not_found" and tag.startswith("'"):  # not where a function finds it out
+            return f"{_path((*path, tag[1:-1]))} is missing"
         if kind == "union_tag_invalid":  # its message has the value
-            where = _path((*path, detail["ctx"]["discriminator"].strip("'")))
+            where = _path((*path, tag.strip("'")))
             return f"{where} should be one of {detail['ctx']['expected_tags']}"
         message = detail["msg"].partition("\n")[0].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         if not message.startswith("Input "):

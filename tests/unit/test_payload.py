@@ -715,6 +715,17 @@ def test_what_a_handler_returns_is_looked_at_where_it_is_stored_alone() -> None:
         task_of(handler, store_result=True).check()
 
 
+class FromAndTo(BaseModel):
+    from_: str = Field(alias="from")
+    to: str = ""
+
+
+def test_the_nearest_key_is_one_that_is_taken() -> None:
+    assert problem(taking(FromAndTo), {"from": "x", "from_": "x"}) == (
+        "'from_' is not one of its keys; did you mean 'from'?"
+    )
+
+
 class Square(BaseModel):
     model_config = ConfigDict(extra="forbid")
     side: int
@@ -740,3 +751,4 @@ def test_each_instance_is_looked_at_since_nobody_has_checked_a_dataclass() -> No
 def test_a_tag_that_there_is_not_is_not_shown() -> None:
     tagged = Annotated[TaggedCat | TaggedDog, Field(discriminator="kind")]
     assert problem(taking(tagged), {"name": "x", "kind": "secret"}) == "'kind' should be one of 'cat', 'dog'"
+    assert problem(taking(tagged), {"name": "x"}) == "'kind' is missing"
