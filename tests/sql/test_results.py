@@ -221,6 +221,15 @@ def test_what_somebody_has_cancelled_is_told_as_cancelled_however_its_claim_ends
     assert {job_id: (end.state, end.error) for job_id, end in found.items()} == dict.fromkeys(ids, ("cancelled", "off"))
 
 
+def test_a_job_that_somebody_has_cancelled_without_a_reason_has_none(
+    queue: Queue, connection: psycopg.Connection[Any], sql: Statements
+) -> None:
+    [job] = (held(row) for row in claim(queue, 1))
+    queue.rows("select * from {gw}._pgtasks_cancel_jobs(%s)", [job.id])
+    run(connection, finish_batch(sql, "worker", [Completion(job, Outcome(OutcomeKind.CANCEL, "cancelled"))]))
+    assert ends(connection, sql, job.id) == {job.id: End(job.id, "cancelled", "send", None, None)}
+
+
 def test_a_result_says_nothing_while_its_job_is_there(
     queue: Queue, connection: psycopg.Connection[Any], sql: Statements
 ) -> None:

@@ -19,12 +19,18 @@ kept as (
             when told.outcome = 'success' then 'succeeded'
             else 'cancelled'
         end,
-        told.value, told.error, now() + make_interval(secs => told.seconds)
+        told.value, case when known.job_id is null then told.error else known.reason end,
+        now() + make_interval(secs => told.seconds)
     from
         ended
         join unnest(
-            $4::bigint[], $6::text[], $7::text[], $12::text[], $13::json[], $14::double precision[], $15::boolean[]
-        ) as told (id, outcome, error, task, value, seconds, if_awaited) on told.id = ended.id
+            $4::bigint[], $5::timestamptz[], $6::text[], $7::text[], $12::text[], $13::json[], $14::double precision[],
+            $15::boolean[]
+        ) as told (id, locked_at, outcome, error, task, value, seconds, if_awaited) on told.id = ended.id
+        -- As it was before the function has forgotten it.
+        left join {gw}._pgtasks_cancellations as known
+            on known.job_id = ended.id and known.locked_by = $1::text and known.locked_at = told.locked_at
+            and told.outcome = 'cancel'
     where
         -- Of others that are deleted, since somebody has cancelled them, the function keeps it.
         (ended.state = 'failed' or (ended.state = 'deleted' and told.outcome in ('success', 'cancel')))
@@ -32,8 +38,7 @@ kept as (
         and (
             not told.if_awaited
             or exists (select from {gw}._pgtasks_waits as waits where waits.job_id = ended.id)
-            -- As it was before the function has forgotten it.
-            or exists (select from {gw}._pgtasks_cancellations as known where known.job_id = ended.id)
+            or known.job_id is not null
         )
     on conflict (job_id) do update
     set
