@@ -26,9 +26,8 @@ def raise_better(error: psycopg.Error, *, schema: str, conninfo: str, pooled: bo
     if isinstance(error, pg.InvalidSchemaName | pg.UndefinedFunction | pg.UndefinedTable):
         reason = error.diag.message_primary or ""
         lacks = "is not that of this release" if "_pgtasks_" in reason else "holds no queue"
-        where = "" if pooled else " in the given connection's database"
         raise SchemaPendingError(
-            f"the schema {schema!r}{where} {lacks}: run `pgtasks migrate`, or start a worker ({reason})"
+            f"the schema {schema!r} {lacks}: run `pgtasks migrate`, or start a worker ({reason})"
         ) from error
     if isinstance(error, pg.InsufficientPrivilege):
         raise explain(error, conninfo) from error

@@ -250,11 +250,6 @@ def test_a_schema_that_is_not_there_is_named_with_what_to_run(empty_database: st
     app = App(registry=Registry(), database_url=empty_database)
     with pytest.raises(SchemaPendingError, match="'graphile_worker' holds no queue: run `pgtasks migrate`"):
         app.add_job("x")
-    with (
-        psycopg.connect(empty_database) as connection,
-        pytest.raises(SchemaPendingError, match="'graphile_worker' in the given connection's database holds no queue"),
-    ):
-        app.add_job("x", connection=connection)
     app.close()
 
 
