@@ -30,6 +30,7 @@ EVENTS: Final = frozenset(
         "database_restored",
         "database_unavailable",
         "embedded_started",
+        "exit_ignored",
         "health_served",
         "heartbeats_lost",
         "heartbeats_restored",
