@@ -20,6 +20,11 @@ def noop() -> None:
 
 
 @task
+def welcome(payload: dict[str, Any]) -> None:
+    """Do nothing, whatever one is told."""
+
+
+@task
 async def noop_async() -> None:
     """Do nothing, on the loop."""
 

@@ -9,7 +9,7 @@ import typing
 from typing import TYPE_CHECKING, Any, Final
 
 from pgtasks.errors import PayloadError, TaskDefinitionError
-from pgtasks.payload import PayloadType, keys_type, whole_type
+from pgtasks.payload import NoPayload, PayloadType, keys_type, whole_type
 from pgtasks.payload_models import missing_name
 from pgtasks.results import result_type
 
@@ -63,7 +63,7 @@ class Handler:
         self.by_keys: bool = False
         """Whether the payload's keys are its parameters."""
         if not others:
-            self.payload = PayloadType(task)
+            self.payload = PayloadType(task) if contexts else NoPayload(task)
         elif _is_whole(others):
             first = others[0]
             self.payload = whole_type(

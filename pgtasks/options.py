@@ -157,16 +157,16 @@ class TaskOptions:
     """What becomes of a job whose payload the handler does not take: it has failed for good, or is tried again."""
 
 
-def check_timeout(seconds: object) -> float:
-    """Return `seconds` as a task's timeout, or raise `JobOptionError`."""
-    if not (number := _number("timeout", seconds)) > 0:
+def check_timeout(value: object) -> float:
+    """Return a task's timeout in seconds, or raise `JobOptionError`."""
+    if not (number := _number("timeout", value)) > 0:
         raise JobOptionError(f"timeout={number:g} must be more than 0 seconds; use math.inf for no time limit")
     return number
 
 
-def check_grace(seconds: object) -> float:
-    """Return `seconds` as a task's grace, or raise `JobOptionError`."""
-    if not (number := _number("grace", seconds)) >= 0:
+def check_grace(value: object) -> float:
+    """Return a task's grace in seconds, or raise `JobOptionError`."""
+    if not (number := _number("grace", value)) >= 0:
         raise JobOptionError(f"grace={number:g} must be at least 0 seconds; use math.inf to never kill a process")
     return number
 
@@ -175,7 +175,7 @@ def check_store_result(value: object) -> float | bool:
     """Return for how many seconds a task's results are stored, or whether, or raise `JobOptionError`."""
     if isinstance(value, bool):
         return value
-    seconds = value.total_seconds() if isinstance(value, dt.timedelta) else _number("store_result", value)
+    seconds = _number("store_result", value)
     if not 0 < seconds <= _LONGEST_STORED:
         raise JobOptionError(
             f"store_result={value!r} must be True, False, or how long: more than 0 and at most {_LONGEST_STORED:g} s"
@@ -184,8 +184,10 @@ def check_store_result(value: object) -> float | bool:
 
 
 def _number(what: str, value: object) -> float:
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise JobOptionError(f"{what}={value!r} must be a number of seconds, not {type(value).__name__}")
+        raise JobOptionError(f"{what}={value!r} must be a timedelta or a number of seconds, not {type(value).__name__}")
     try:
         return float(value)
     except OverflowError:

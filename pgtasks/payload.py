@@ -291,6 +291,23 @@ class PayloadType:
         )
 
 
+class NoPayload(PayloadType):
+    """The type of the payloads of a handler that takes none, nor the context, which has it: there is but the empty one.
+
+    What others have stored is not looked at.
+    """
+
+    def __init__(self, task: str) -> None:
+        super().__init__(task)
+        self.is_any = False
+
+    def dump(self, payload: Any) -> Any:
+        """Return a payload that is about to be added; raises `PayloadError` if it says something."""
+        if payload is None or payload == {}:
+            return payload
+        raise PayloadError(f"{self._cannot_take} its handler takes none")
+
+
 def _is_plain(value: Any) -> bool:
     """Whether a payload, as far as can be seen quickly, has no instance of a class in which nobody has looked."""
     kind = type(value)

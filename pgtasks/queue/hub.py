@@ -168,6 +168,7 @@ class _Hub:
         self._registered: dict[int, float] = {}
         self._told: set[int] = set()
         self._served = False
+        self._pause = _RECONNECT[0]
 
     def add(self, waiter: _Waiter) -> None:
         """Begin to wait."""
@@ -209,7 +210,7 @@ class _Hub:
 
     def _run(self, woken: socket.socket) -> None:
         self._served = False
-        pause, longest = _RECONNECT
+        longest = _RECONNECT[1]
         with woken:
             while True:
                 try:
@@ -219,8 +220,8 @@ class _Hub:
                     if self._served and is_outage(error):
                         # The database was there before: it is waited for, too.
                         self._expire()
-                        select.select([], [], [], pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                        pause = min(longest, 2 * pause)
+                        select.select([], [], [], self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                        self._pause = min(longest, 2 * self._pause)
                     else:
                         self._fail(error)
                 if self._end():
@@ -247,7 +248,7 @@ class _Hub:
                 self._look(connection, asked)
             if listens:
                 self._forget(connection)
-            self._served = True
+            self._served, self._pause = True, _RECONNECT[0]
             _read(connection.pgconn, self._hear)
             if self._told:
                 continue
