@@ -112,7 +112,7 @@ def advance_queues(
 
 
 def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Outcome]]) -> Operation[dict[int, str]]:
-    """Write how claims by `worker_id` ended.
+    """Write how claims by `worker_id` ended; that one is cancelled is kept for whoever waits for its job.
 
     Returns:
         By id, what became of each job whose claim was still held: `deleted`, `retrying`, `failed`, `snoozed`,
@@ -120,7 +120,13 @@ def finish_jobs(sql: Statements, worker_id: str, ends: Sequence[tuple[Claim, Out
         transaction has locked the job's row, so that nothing was done and the end is to be written again later. A job
         that is not in the result was lost to somebody else, and nothing was changed.
     """
-    return Operation("finish_jobs", sql.get("finish_jobs"), (worker_id, _array(()), _array(()), *_ends(ends)), dict)
+    parameters = (worker_id, _array(()), _array(()), *_ends(ends))
+    cancels = [outcome.kind is OutcomeKind.CANCEL for _, outcome in ends]
+    if not any(cancels):
+        return Operation("finish_jobs", sql.get("finish_jobs"), parameters, dict)
+    nothing = [None] * len(ends)
+    kept = nothing, nothing, [_CANCELS_KEPT if cancel else None for cancel in cancels], [True] * len(ends)
+    return Operation("finish_and_keep", sql.get("finish_and_keep"), (*parameters, *kept), dict)
 
 
 def finish_in_transaction(sql: Statements, job: Job) -> Operation[bool]:

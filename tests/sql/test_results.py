@@ -191,13 +191,17 @@ def test_ends_are_kept_of_tasks_that_store_results(
     assert left == [DAY] * 3
 
 
+@pytest.mark.parametrize("dead", [False, True])
 def test_a_cancel_is_kept_for_who_waits_whatever_the_task(
-    queue: Queue, connection: psycopg.Connection[Any], sql: Statements
+    queue: Queue, connection: psycopg.Connection[Any], sql: Statements, *, dead: bool
 ) -> None:
     awaited, unasked = (held(row) for row in claim(queue, 2))
     run(connection, register_waits(sql, uuid.uuid4(), [awaited.id], 60))
-    batch = [Completion(job, Outcome(OutcomeKind.CANCEL, "off")) for job in (awaited, unasked)]
-    run(connection, finish_batch(sql, "worker", batch))
+    ended = [(job, Outcome(OutcomeKind.CANCEL, "off")) for job in (awaited, unasked)]
+    if dead:
+        run(connection, finish_jobs(sql, "worker", [(job.claim, outcome) for job, outcome in ended]))
+    else:
+        run(connection, finish_batch(sql, "worker", [Completion(job, outcome) for job, outcome in ended]))
     found = ends(connection, sql, awaited.id, unasked.id)
     assert (found[awaited.id].state, found[awaited.id].error) == ("cancelled", "off")
     assert found[unasked.id].state == "gone"
