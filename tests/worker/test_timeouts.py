@@ -127,7 +127,8 @@ def test_a_job_that_does_not_stop_is_charged_with_its_process_and_the_neighbours
 
 def test_another_process_starts_before_the_one_of_an_overdue_job_is_killed(db: Database, start: Any) -> None:
     db.app.add_job("compute", max_attempts=1)
-    worker: Worker = start("--concurrency", "1")
+    seldom = prepared("import pgtasks.worker.deadlines as d; d._LOOK_SECONDS = 2.0")  # however long a fork takes
+    worker: Worker = start("--concurrency", "1", before=seldom)
     worker.wait_for("process_exited", pid=worker.wait_for("jobs_overdue")["pid"], status="killed by SIGKILL")
     events = [record["event"] for record in worker.records()]
     assert events.count("process_started") == 2
