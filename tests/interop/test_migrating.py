@@ -29,12 +29,13 @@ def test_after_a_breaking_migration_both_finish_their_jobs_and_end_and_neither_s
     draining = ours.wait_for("worker_draining")
     assert draining["error"] == "migration 21 of the schema needs a newer release of pgtasks"
     its.wait_for_text("breaking migration to database schema revision '21'")
-    later = [db.app.add_job(task, {"permit": "go"}) for task in ("node_hold", "hold")]
+    # Its worker may be looking for jobs at that moment: of later ones only ours are sure to be left alone.
+    later = db.app.add_job("hold", {"permit": "go"})
     db.permit("go")
     assert ours.wait() == 8
     assert its.wait() == ITS_CODE
     assert {job_id for (job_id,) in db.runs("job_id", "ended is not null")} == {job.id for job in jobs}
-    assert [db.job(job.id).attempts for job in later] == [0, 0]
+    assert db.job(later.id).attempts == 0
     # Graphile Worker does not wait until it has told the database of its last job's end. We do.
     assert db.job(jobs[1].id) is None
     assert db.rows("select locked_by from graphile_worker.jobs where locked_by like 'pgtasks%%'") == []
