@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgtasks.job import SUCCESS, Outcome, OutcomeKind
 from pgtasks.logs import get_logger
-from pgtasks.queue.finish import NOTHING_KEPT, finish_and_keep, finish_batch, finish_jobs
+from pgtasks.queue.finish import NOTHING_KEPT, finish_and_keep, finish_batch
 from pgtasks.worker.failure import summary_of, trace_of
 from pgtasks.worker.keeping import LONGEST
 from pgtasks.worker.link import took_too_long
@@ -180,10 +180,8 @@ class Completer:
         sql, worker_id = self._link.statements, self._link.worker_id
         if quickly:
             operation = finish_batch(sql, worker_id, batch, self._keep)
-        elif self._keep or any(one.outcome.kind is OutcomeKind.CANCEL for one in batch):
-            operation = finish_and_keep(sql, worker_id, batch, self._keep, quickly=False)
         else:
-            operation = finish_jobs(sql, worker_id, [(one.job.claim, one.outcome) for one in batch])
+            operation = finish_and_keep(sql, worker_id, batch, self._keep, quickly=False)
         try:
             result = await self._link.insist(operation, took_too_long if len(batch) > 1 else None)
         except Exception as error:

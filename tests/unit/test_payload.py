@@ -307,6 +307,22 @@ def with_all_keys(
 # No payload
 
 
+def test_a_handler_that_takes_nothing_takes_no_payload() -> None:
+    def ping() -> None: ...
+
+    def look(ctx: JobContext) -> None: ...
+
+    app = App(registry=Registry())
+    none: AnyTask = app.task(ping)
+    context: AnyTask = app.task(look)
+    assert (none.spec(None).payload, none.spec({}).payload) == (None, {})
+    payloads: list[Any] = [{"to": "ada"}, [], 0]
+    for payload in payloads:
+        with pytest.raises(PayloadError, match="'ping' cannot take this payload: its handler takes none"):
+            none.spec(payload)
+        assert context.spec(payload).payload == payload
+
+
 def test_none_is_an_empty_object_unless_the_handler_takes_it() -> None:
     assert taking(Any).payload.dump(None) is None
     assert taking(dict).payload.dump(None) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import importlib
 import importlib.util
@@ -141,6 +142,11 @@ def test_a_time_limit_may_be_infinite(task: TaskDecorator) -> None:
     def send(payload: object) -> None: ...
 
     assert send.options == TaskOptions(timeout=math.inf, grace=math.inf)
+
+    @task(name="short", timeout=dt.timedelta(minutes=1), grace=dt.timedelta(milliseconds=500))
+    def short() -> None: ...
+
+    assert (short.options.timeout, short.options.grace) == (60, 0.5)
 
 
 def test_a_decorator_with_empty_brackets_is_a_bare_one(task: TaskDecorator, registry: Registry) -> None:
