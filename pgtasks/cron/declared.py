@@ -165,7 +165,7 @@ def declare(schedule: str, options: Mapping[str, Any], what: str) -> Declaration
     given = dict(options)
     try:
         made = Schedule(schedule, given.get("timezone", "UTC"))
-        given["backfill"] = as_seconds(given.get("backfill") or 0, "backfill")
+        given["backfill"] = as_seconds(given.get("backfill", 0), "backfill")
         if given.get("flags") is not None:
             given["flags"] = check_flags(given["flags"])
         _check(given)

@@ -141,6 +141,8 @@ def test_a_payload_that_the_task_does_not_take_is_refused_where_it_is_declared(
     [
         ({"timezone": "berlin"}, "there is no time zone 'berlin'; did you mean 'Europe/Berlin'?"),
         ({"backfill": "2 days"}, "backfill='2 days' is no time phrase"),
+        ({"backfill": ""}, "backfill='' is no time phrase"),
+        ({"backfill": None}, "backfill=None must be a time phrase like '2d', a timedelta or a number of seconds"),
         ({"max_attempts": 0}, "max_attempts=0 is out of range"),
         ({"priority": 40_000}, "priority=40000 is out of range"),
         ({"queue": ""}, "queue must not be empty"),
