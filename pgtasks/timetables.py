@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pgtasks.administration import dressed
 from pgtasks.cron.declared import read_payload
+from pgtasks.cron.entry import RESERVED
 from pgtasks.cron.schedule import Schedule
 from pgtasks.cron.spans import as_seconds
 from pgtasks.errors import JobOptionError
@@ -114,8 +115,8 @@ def _put(
     }
     given = {**usual, **{name: value for name, value in options.items() if value is not None}}
     checked = read_payload(payload, known)
-    if checked is not None and timetables.RESERVED in checked:
-        raise JobOptionError(f"the payload of timetable {id!r} has the key '_cron', which is added to each job's")
+    if checked is not None and RESERVED in checked:
+        raise JobOptionError(f"the payload of timetable {id!r} has the key {RESERVED!r}, which is added to each job's")
     spec = JobSpec(task=name, payload=checked, **given)
     return timetables.put(host.statements, id, spec, times.text, times.timezone, seconds)
 

@@ -16,10 +16,10 @@ from pgtasks.cli.options import database_options
 from pgtasks.cli.output import note
 from pgtasks.cli.tables import count, listed, safe, show_json
 from pgtasks.cli.values import options_as_written, read_lines
+from pgtasks.cron.entry import payload_at
 from pgtasks.errors import LeftUndoneError
 from pgtasks.job import JobSpec
 from pgtasks.queue.crontabs import pause_crontabs
-from pgtasks.queue.timetables import RESERVED
 
 if TYPE_CHECKING:
     from pgtasks.app import App
@@ -86,12 +86,11 @@ def _run(app: App, entry: Entry) -> Job:
         raise LeftUndoneError(
             f"no job was added for {entry.id!r}: only Graphile Workers have this entry, so its job is not known here"
         )
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     options = ("queue", "max_attempts", "priority", "job_key", "job_key_mode")
     given: dict[str, Any] = {name: about[name] for name in options if name in about}
     if about.get("flags"):
         given["flags"] = tuple(about["flags"])
-    payload = {**about.get("payload", {}), RESERVED: {"ts": now, "backfilled": False}}
+    payload = payload_at(about.get("payload"), dt.datetime.now(dt.UTC))
     return app.add_spec(JobSpec(task=about["task"], payload=payload, **given))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import unquote_plus
 
 from pgtasks import codec
-from pgtasks.cron.entry import CronEntry, check_id
+from pgtasks.cron.entry import CronEntry, check_id, check_key_mode
 from pgtasks.cron.fields import KINDS, FieldError
 from pgtasks.cron.schedule import Schedule, find_zone
 from pgtasks.cron.spans import read_span
@@ -27,7 +27,6 @@ _WORD: Final = re.compile(r"\S+")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_:/-]*")
 """What tasks and entries may be called here."""
 _AFTER_TASK: Final = re.compile(r"\{|\?.*=")
-_MODES: Final = ("replace", "preserve_run_at")
 _JSON5_ERROR: Final = re.compile(r"<string>:1 (?:Unexpected )?(.*?) (?:at|near) column (\d+)", re.DOTALL)
 _MOST_PROBLEMS: Final = 20
 """How many mistakes one message tells."""
@@ -99,15 +98,6 @@ def unknown_task(task: str, names: Collection[str]) -> str:
     """Return what is said of a task that is not registered here, with the nearest of those that are."""
     hint = did_you_mean(task, names) or "; its jobs wait until a worker has it"
     return f"task {task!r} is not registered{hint}"
-
-
-def read_crontab(path: Path) -> list[CronEntry]:
-    """Read a crontab file.
-
-    Raises:
-        CronError: it cannot be read, or has mistakes; the message tells each with its line and column.
-    """
-    return load_crontab(path).entries()
 
 
 def load_crontab(path: Path) -> Crontab:
@@ -346,12 +336,6 @@ def _number(name: str, check: Callable[[int], None]) -> Callable[[str], int]:
     return read
 
 
-def _read_mode(text: str) -> str:
-    if text not in _MODES:
-        raise CronError(f"job_key_mode={text!r} is none of {', '.join(map(repr, _MODES))}{did_you_mean(text, _MODES)}")
-    return text
-
-
 def _read_fill(text: str) -> float:
     try:
         return read_span(text)
@@ -365,7 +349,7 @@ _OPTIONS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "max": ("max_attempts", _number("max_attempts", check_max_attempts)),
     "queue": ("queue", _checked(check_queue)),
     "jobKey": ("job_key", _checked(check_job_key)),
-    "jobKeyMode": ("job_key_mode", _read_mode),
+    "jobKeyMode": ("job_key_mode", _checked(check_key_mode)),
     "priority": ("priority", _number("priority", check_priority)),
     "tz": ("timezone", _checked(find_zone)),
 }

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
 
 from pgtasks import codec
-from pgtasks.cron.entry import CronEntry, CronKeyMode, check_id
+from pgtasks.cron.entry import RESERVED, CronEntry, CronKeyMode, check_id, check_key_mode, payload_at
 from pgtasks.cron.schedule import Schedule
 from pgtasks.cron.spans import as_seconds
 from pgtasks.errors import CronError, JobOptionError, PayloadError, did_you_mean
 from pgtasks.job import JobSpec, check_flags, check_task_name
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable
     from types import FrameType
 
-_ADDED: Final = {"_cron": {"ts": "2026-01-01T00:00:00.000Z", "backfilled": False}}
-"""What the scheduler adds to a payload, as an example."""
 _INNER: Final = frozenset({"pgtasks.tasks", "pgtasks.decorating", "pgtasks.app", __name__})
 """Modules that are not where an entry is declared."""
 _JOB_OPTIONS: Final = ("queue", "priority", "max_attempts", "job_key", "job_key_mode", "flags")
@@ -134,15 +132,16 @@ def read_payload(payload: Any, target: Target | None) -> Mapping[str, Any] | Non
     if dumped is not None:
         if not isinstance(dumped, Mapping):
             raise PayloadError(
-                f"the payload of a cron entry has to be an object, since '_cron' is added to it, not {_named(dumped)}"
+                f"the payload of a cron entry has to be an object, since {RESERVED!r} is added to it, "
+                f"not {_named(dumped)}"
             )
         # As the supervisor can hold it without the application.
         dumped = codec.decode(codec.encode(dumped))
     if target is not None:
         try:
-            target.payload.load(codec.encode({**(dumped or {}), **_ADDED}))
+            target.payload.load(codec.encode(payload_at(dumped, dt.datetime.now(dt.UTC))))
         except PayloadError as error:
-            raise PayloadError(f"cron adds '_cron' to the payload, and {error}") from None
+            raise PayloadError(f"cron adds {RESERVED!r} to the payload, and {error}") from None
     return dumped  # type: ignore[no-any-return]  # None or an object, as was seen above
 
 
@@ -255,12 +254,8 @@ def _check(options: Mapping[str, Any]) -> None:
     id = options.get("id")
     if id is not None:
         check_id(id)
-    mode = options.get("job_key_mode")
-    if mode is not None and mode not in get_args(CronKeyMode):
-        known = get_args(CronKeyMode)
-        raise CronError(
-            f"job_key_mode={mode!r} is none of {', '.join(map(repr, known))}{did_you_mean(str(mode), known)}"
-        )
+    if (mode := options.get("job_key_mode")) is not None:
+        check_key_mode(mode)
     JobSpec(task="any", **{name: options.get(name) for name in _JOB_OPTIONS})
 
 

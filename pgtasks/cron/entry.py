@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from pgtasks.errors import CronError
+from pgtasks.errors import CronError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pgtasks.cron.schedule import Schedule
 
 CronKeyMode = Literal["replace", "preserve_run_at"]
+RESERVED: Final = "_cron"
+"""The key of a payload that says for which time the job is."""
 _LONGEST_ID: Final = 512
 """Characters of an entry's name; an index has to hold it."""
 
@@ -55,3 +59,23 @@ def check_id(id: object) -> None:
         raise CronError(f"id={id[:20]!r}… has {len(id)} characters; at most {_LONGEST_ID} are allowed")
     if "\0" in id or any("\ud800" <= character <= "\udfff" for character in id):
         raise CronError(f"id={id!r} holds a character that PostgreSQL cannot store")
+
+
+def check_key_mode(mode: object) -> None:
+    """Raise a CronError unless `mode` is a `CronKeyMode`."""
+    known = get_args(CronKeyMode)
+    if mode not in known:
+        raise CronError(
+            f"job_key_mode={mode!r} is none of {', '.join(map(repr, known))}{did_you_mean(str(mode), known)}"
+        )
+
+
+def payload_at(payload: Mapping[str, Any] | None, at: datetime, *, backfilled: bool = False) -> dict[str, Any]:
+    """Return the payload of an entry's job for one of its times.
+
+    >>> from datetime import datetime
+    >>> payload_at({"n": 1}, datetime(2026, 5, 4, 12, 30, tzinfo=UTC))
+    {'n': 1, '_cron': {'ts': '2026-05-04T12:30:00.000Z', 'backfilled': False}}
+    """
+    written = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {**(payload or {}), RESERVED: {"ts": written, "backfilled": backfilled}}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from pgtasks.cron.entry import payload_at
 from pgtasks.job import JobSpec
 
 if TYPE_CHECKING:
@@ -103,10 +104,9 @@ def _times(
 
 
 def _spec(entry: CronEntry, at: datetime, *, backfilled: bool) -> JobSpec:
-    written = f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
     return JobSpec(
         task=entry.task,
-        payload={**(entry.payload or {}), "_cron": {"ts": written, "backfilled": backfilled}},
+        payload=payload_at(entry.payload, at, backfilled=backfilled),
         queue=entry.queue,
         run_at=at,
         priority=entry.priority,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "pgtasks:timetables"
 """Where workers hear that there is a timetable whose next time they have to find out."""
-RESERVED: Final = "_cron"
-"""The key of a payload that says for which time the job is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgtasks import CronError
-from pgtasks.cron.crontab import load_crontab, parse_crontab, read_crontab
+from pgtasks.cron.crontab import load_crontab, parse_crontab
 from pgtasks.cron.entry import CronEntry
 from pgtasks.cron.schedule import Schedule
 from tests.cli.running import run
@@ -180,7 +180,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "crontab"
     path.write_text("@dayly a\n60 * * * * a\n" + "@dayly a\n" * 30)
     with pytest.raises(CronError) as error:
-        read_crontab(path)
+        load_crontab(path).entries()
     lines = str(error.value).splitlines()
     assert lines[:2] == [
         f"{path}:1:1: there is no '@dayly'; did you mean '@daily'?",
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) ->
     with pytest.raises(CronError, match=r"latin is not encoded in UTF-8: byte 15 cannot be read"):
         load_crontab(tmp_path / "latin")
     (tmp_path / "bom").write_text("@daily a", encoding="utf-8-sig")
-    assert read_crontab(tmp_path / "bom")[0].id == "a"
+    assert load_crontab(tmp_path / "bom").entries()[0].id == "a"
 
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_:/-]{0,20}", fullmatch=True)

@@ -26,6 +26,8 @@ SCRIPT = "#!/bin/sh\n"
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(default_registry, "_tasks", {})
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in [name for name in sys.modules if name.startswith("pgtasks-files")]:
+        monkeypatch.delitem(sys.modules, name)  # of tests in this process that have loaded another directory
     modules = dict(sys.modules)
     yield tmp_path
     for name in sys.modules.keys() - modules.keys():
